@@ -1,0 +1,149 @@
+//! What a core is started with: its settings, and what its disk remembered.
+
+use crate::{ConfState, Entry, HardState, LogId, LogIndex, NodeId, SnapshotMeta, StartNumber, TermRun};
+
+/// Settings of one node. All times are milliseconds, all sizes bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// This node.
+    pub id: NodeId,
+    /// This run of its data directory.
+    pub start: StartNumber,
+    /// Feeds every random choice. Two nodes of a cluster should not share it.
+    pub seed: u64,
+    /// A leader is heard from at least this often.
+    pub heartbeat_ms: u64,
+    /// A follower waits at least this long before it looks for a new leader.
+    pub election_timeout_min_ms: u64,
+    /// And at most this long; the wait is drawn anew each time (dissertation 9.3).
+    pub election_timeout_max_ms: u64,
+    /// A follower that saw its leader's process die waits at most this long (SAFETY E8).
+    pub suspicion_delay_max_ms: u64,
+    /// A commit that no append carries to the followers is told them after this long.
+    pub commit_notice_delay_ms: u64,
+    /// Payload bytes of one append; a single larger entry still goes alone.
+    pub append_bytes_max: usize,
+    /// Appends in flight to one peer.
+    pub inflight_messages_max: usize,
+    /// Bytes in flight to one peer.
+    pub inflight_bytes_max: usize,
+    /// Recent entries kept in memory.
+    pub tail_bytes_max: usize,
+    /// Proposals beyond this many uncommitted bytes are refused as busy.
+    pub uncommitted_bytes_max: usize,
+    /// Bytes of committed entries handed out at once.
+    pub apply_bytes_max: usize,
+    /// Bytes of committed entries handed out and not yet reported applied.
+    pub unapplied_bytes_max: usize,
+    /// Entries kept behind a snapshot for followers that are only a little late.
+    pub trailing_entries: u64,
+    /// A snapshot transfer without an answer is given up after this long.
+    pub snapshot_timeout_ms: u64,
+}
+
+impl Config {
+    /// The product's defaults.
+    #[must_use]
+    pub fn new(id: NodeId, seed: u64) -> Config {
+        Config {
+            id,
+            start: StartNumber(1),
+            seed,
+            heartbeat_ms: 100,
+            election_timeout_min_ms: 500,
+            election_timeout_max_ms: 1000,
+            suspicion_delay_max_ms: 50,
+            commit_notice_delay_ms: 2,
+            append_bytes_max: 1 << 20,
+            inflight_messages_max: 64,
+            inflight_bytes_max: 8 << 20,
+            tail_bytes_max: 8 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            apply_bytes_max: 1 << 20,
+            unapplied_bytes_max: 8 << 20,
+            trailing_entries: 1024,
+            snapshot_timeout_ms: 60_000,
+        }
+    }
+
+    /// Checks that the settings fit each other.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.id == NodeId(0) {
+            return Err(ConfigError::ZeroId);
+        }
+        if self.heartbeat_ms == 0 || self.election_timeout_min_ms < self.heartbeat_ms.saturating_mul(2) {
+            return Err(ConfigError::TimeoutTooShort);
+        }
+        if self.election_timeout_max_ms <= self.election_timeout_min_ms {
+            return Err(ConfigError::TimeoutRangeEmpty);
+        }
+        let sizes = [
+            self.append_bytes_max,
+            self.inflight_messages_max,
+            self.inflight_bytes_max,
+            self.uncommitted_bytes_max,
+            self.apply_bytes_max,
+            self.unapplied_bytes_max,
+        ];
+        if sizes.contains(&0) {
+            return Err(ConfigError::ZeroLimit);
+        }
+        Ok(())
+    }
+}
+
+/// Why a [`Config`] is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The node's id is zero.
+    ZeroId,
+    /// The election timeout is less than two heartbeats.
+    TimeoutTooShort,
+    /// The upper end of the election timeout is not above the lower.
+    TimeoutRangeEmpty,
+    /// A limit of zero would let nothing through.
+    ZeroLimit,
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ConfigError::ZeroId => "node id 0 is not valid: ids start at 1",
+            ConfigError::TimeoutTooShort => "the election timeout must be at least two heartbeats",
+            ConfigError::TimeoutRangeEmpty => "the longest election timeout must be above the shortest",
+            ConfigError::ZeroLimit => "a limit of zero would let nothing through",
+        })
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the disk remembered. A fresh node has the founding configuration and nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Recovered {
+    /// Term, vote and the commit hint.
+    pub hard_state: HardState,
+    /// The newest marked snapshot; before the first one, index 0 with the founding configuration.
+    pub snapshot: SnapshotMeta,
+    /// The entry before the first one kept. At or before `snapshot.last`: entries may trail behind a snapshot.
+    pub log_start: LogId,
+    /// The last entry, `log_start` if there is none.
+    pub last: LogIndex,
+    /// The terms of `log_start.index + 1 ..= last`.
+    pub term_runs: Vec<TermRun>,
+    /// Every configuration entry of the log that is still in it, in order.
+    pub confs: Vec<(LogId, ConfState)>,
+    /// The most recent entries, ending at `last`; may be empty, the rest is fetched when needed.
+    pub tail: Vec<Entry>,
+}
+
+impl Recovered {
+    /// A node that starts for the first time, as one of these founders.
+    #[must_use]
+    pub fn fresh(conf: ConfState) -> Recovered {
+        Recovered { snapshot: SnapshotMeta { conf, ..SnapshotMeta::default() }, ..Recovered::default() }
+    }
+}

@@ -1,0 +1,125 @@
+//! Why the core says no. One type for each decision the caller has to take.
+
+use std::fmt;
+
+use crate::{ConfError, ConfigError, LogIndex, NodeId, Term};
+
+/// A proposal was not taken; nothing of it will ever be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProposeError {
+    /// Ask `leader`, or wait until there is one.
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// Too many bytes wait to be committed: slow down and try again.
+    Busy,
+    /// The node has halted.
+    Halted,
+}
+
+/// A read could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReadError {
+    /// Nobody to confirm it: wait for a leader and ask again.
+    NoLeader,
+    /// Too many reads wait.
+    Busy,
+    /// The node has halted.
+    Halted,
+}
+
+/// An input was refused. The core is as it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StepError {
+    /// The message is for someone else.
+    WrongReceiver {
+        /// The id it names.
+        to: NodeId,
+    },
+    /// The sender's id is zero or our own.
+    BadSender {
+        /// The id it names.
+        from: NodeId,
+    },
+    /// A term of zero, of [`Term::MAX`], or more than 2^32 above ours (SAFETY E12, E13).
+    BadTerm {
+        /// The term.
+        term: Term,
+    },
+    /// Entries that are not consecutive, whose terms fall or exceed the message's, or an index at the far end.
+    BadEntries {
+        /// Where.
+        at: LogIndex,
+    },
+    /// A message that contradicts itself.
+    BadMessage(&'static str),
+    /// A snapshot with an unusable configuration.
+    BadConf(ConfError),
+    /// A completion or answer for something never asked for.
+    Unexpected(&'static str),
+    /// The node has halted.
+    Halted,
+}
+
+/// A core could not be built from these settings and this recovered state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// The settings do not fit.
+    Config(ConfigError),
+    /// The configuration does not.
+    Conf(ConfError),
+    /// What the disk remembered contradicts itself.
+    Inconsistent(&'static str),
+}
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProposeError::NotLeader { leader: Some(leader) } => write!(f, "not the leader; {leader} is"),
+            ProposeError::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
+            ProposeError::Busy => f.write_str("too many bytes wait to be committed"),
+            ProposeError::Halted => f.write_str("the node has halted"),
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ReadError::NoLeader => "no leader is known",
+            ReadError::Busy => "too many reads wait",
+            ReadError::Halted => "the node has halted",
+        })
+    }
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepError::WrongReceiver { to } => write!(f, "the message is for {to}"),
+            StepError::BadSender { from } => write!(f, "{from} is no possible sender"),
+            StepError::BadTerm { term } => write!(f, "term {term} is not possible"),
+            StepError::BadEntries { at } => write!(f, "the entries do not form a log at index {at}"),
+            StepError::BadMessage(what) => write!(f, "the message contradicts itself: {what}"),
+            StepError::BadConf(error) => write!(f, "the snapshot is unusable: {error}"),
+            StepError::Unexpected(what) => write!(f, "unexpected: {what}"),
+            StepError::Halted => f.write_str("the node has halted"),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Conf(error) => error.fmt(f),
+            StartError::Inconsistent(what) => write!(f, "the recovered state contradicts itself: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {}
+impl std::error::Error for ReadError {}
+impl std::error::Error for StepError {}
+impl std::error::Error for StartError {}

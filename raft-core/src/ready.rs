@@ -1,0 +1,180 @@
+//! What the core asks for. Everything in a [`Ready`] may be carried out the moment it is handed out, in any order
+//! and at any pace: what depends on a write is held back inside the core until it is told that the write is durable.
+
+use crate::{
+    ConfState, Entries, Entry, HardState, LogId, LogIndex, Message, NodeId, ReadToken, SnapshotMeta, Term,
+    WriteId,
+};
+
+/// One batch of work for the runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Ready {
+    /// Send now. None of these promises anything that is not on disk already. May be lost, doubled or reordered.
+    pub messages: Vec<Message>,
+    /// Append this to the log and sync; then report [`Input::Persisted`](crate::Input::Persisted). Writes must reach
+    /// the log in the order of their ids.
+    pub write: Option<Write>,
+    /// Hand to the state machine, in this order; then report [`Input::Applied`](crate::Input::Applied).
+    pub apply: Vec<Apply>,
+    /// Reads that may go ahead, or have to be asked again.
+    pub reads: Vec<ReadOutcome>,
+    /// Load these entries from the log, off the hot path; then report [`Input::Fetched`](crate::Input::Fetched).
+    pub fetches: Vec<Fetch>,
+    /// The log may drop every entry up to and including this one, and every snapshot but the newest marked one.
+    pub compact: Option<LogIndex>,
+    /// What changed, for logs, metrics and whoever waits for a leader.
+    pub events: Vec<Event>,
+}
+
+/// One atomic and ordered addition to the log: after a crash all of it is found or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Its number, one above the write before.
+    pub id: WriteId,
+    /// The hard state as of now. Always complete, so that the latest write tells everything.
+    pub hard_state: HardState,
+    /// First, forget every entry behind this one (dissertation 3.5).
+    pub truncate_after: Option<LogIndex>,
+    /// Then note this snapshot.
+    pub snapshot: Option<SnapshotMark>,
+    /// Then append these.
+    pub entries: Entries,
+}
+
+/// A snapshot becomes part of the log's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotMark {
+    /// What it covers.
+    pub meta: SnapshotMeta,
+    /// Received from a leader, its file still under its temporary name; otherwise taken here, its file in place.
+    pub received: bool,
+    /// The log does not continue it: drop all entries and start behind `meta.last` (SAFETY N2).
+    pub resets_log: bool,
+}
+
+/// Work for the state machine. One queue carries both kinds, so that no entry overtakes a snapshot (SAFETY N4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// Committed entries, each handed out exactly once and in order.
+    Entries(Vec<Entry>),
+    /// Replace all state by this snapshot; its file is in place and marked.
+    Restore(SnapshotMeta),
+}
+
+/// The answer to a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOutcome {
+    /// Whose.
+    pub token: ReadToken,
+    /// The read is linearizable once this index is applied; `None`: leadership could not be confirmed, ask again.
+    pub index: Option<LogIndex>,
+}
+
+/// A request for entries that are no longer in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fetch {
+    /// Its number.
+    pub id: FetchId,
+    /// The first entry wanted.
+    pub first: LogIndex,
+    /// The last entry wanted. Any prefix of the range with at least one entry is an answer.
+    pub last: LogIndex,
+    /// Stop before this many bytes, as [`Entry::size_bytes`] counts them, but not before the first entry.
+    pub bytes_max: usize,
+}
+
+/// Numbers the fetches of one run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchId(pub u64);
+
+/// What a node is at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RoleKind {
+    /// Follows, or looks for someone to follow.
+    #[default]
+    Follower,
+    /// Asks whether it would be elected.
+    PreCandidate,
+    /// Campaigns.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// A change worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node's role, term or leader changed.
+    RoleChanged {
+        /// What it is now.
+        role: RoleKind,
+        /// In which term.
+        term: Term,
+        /// Whom it follows; itself if it leads.
+        leader: Option<NodeId>,
+    },
+    /// Another configuration is in force.
+    ConfChanged {
+        /// The entry it came from.
+        id: LogId,
+        /// The configuration.
+        conf: ConfState,
+    },
+    /// A peer proved that it lost entries it had acknowledged (SAFETY P5).
+    PeerRegressed {
+        /// Which.
+        peer: NodeId,
+        /// What it had acknowledged.
+        matched: LogIndex,
+        /// What it has.
+        now: LogIndex,
+    },
+    /// The node can no longer take part safely and does nothing from now on. The text says why.
+    Halted(HaltReason),
+}
+
+/// Why a core stopped taking part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HaltReason {
+    /// A snapshot contradicts an entry that is committed here (SAFETY N3).
+    SnapshotConflictsWithCommitted {
+        /// Our committed entry.
+        ours: LogId,
+        /// The snapshot's last entry.
+        theirs: LogId,
+    },
+    /// A leader's entry contradicts an entry that is committed here.
+    AppendConflictsWithCommitted {
+        /// Our committed entry.
+        ours: LogId,
+        /// The leader's entry.
+        theirs: LogId,
+    },
+    /// A second leader showed up in one term.
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// The other leader.
+        other: NodeId,
+    },
+    /// A committed entry holds a configuration that cannot be read.
+    BadConfiguration(LogId),
+}
+
+impl std::fmt::Display for HaltReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HaltReason::SnapshotConflictsWithCommitted { ours, theirs } => {
+                write!(f, "a snapshot up to {theirs} contradicts the committed entry {ours}")
+            }
+            HaltReason::AppendConflictsWithCommitted { ours, theirs } => {
+                write!(f, "a leader's entry {theirs} contradicts the committed entry {ours}")
+            }
+            HaltReason::TwoLeaders { term, other } => write!(f, "{other} claims to lead term {term} as well"),
+            HaltReason::BadConfiguration(id) => {
+                write!(f, "entry {id} holds a configuration that cannot be read")
+            }
+        }
+    }
+}
