@@ -1,1 +1,3 @@
-//! placeholder
+//! A segmented, checksummed write-ahead log for Raft.
+
+pub mod vfs;
