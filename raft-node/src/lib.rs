@@ -1,1 +1,4 @@
-//! placeholder
+//! A durable replicated node: the runtime that ties the core, the log and the wire together, and the key-value store
+//! built on it.
+
+pub mod error;
