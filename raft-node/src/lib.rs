@@ -2,3 +2,5 @@
 //! built on it.
 
 pub mod error;
+pub mod kv;
+pub mod state_machine;
