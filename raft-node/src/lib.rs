@@ -1,6 +1,9 @@
 //! A durable replicated node: the runtime that ties the core, the log and the wire together, and the key-value store
 //! built on it.
 
+pub mod config;
 pub mod error;
 pub mod kv;
+pub mod metrics;
 pub mod state_machine;
+pub mod status;
