@@ -2,9 +2,13 @@
 
 mod engine;
 mod error;
+mod fields;
+pub mod identity;
 pub mod layout;
+mod mmap;
 mod options;
 mod report;
+pub mod snapshot_file;
 mod ticket;
 mod verify;
 pub mod vfs;

@@ -2,11 +2,15 @@
 //!
 //! Directory syncs are part of it, so that the simulated disk can lose names as well as bytes.
 
+mod os;
+
 use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+pub use os::OsVfs;
 
 /// A file system, real or simulated. Calls block.
 pub trait Vfs: fmt::Debug + Send + Sync + 'static {

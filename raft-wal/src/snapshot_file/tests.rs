@@ -1,0 +1,214 @@
+use std::io::{Read as _, Write as _};
+
+use raft_core::{ConfState, Incarnation, Member, NodeId, Timestamp};
+
+use super::{format::CHUNK_BYTES, *};
+use crate::vfs::OsVfs;
+
+const CLUSTER: ClusterId = ClusterId(77);
+
+fn meta(index: u64) -> SnapshotMeta {
+    let member = Member { incarnation: Incarnation(7), address: "host:7402".to_owned() };
+    let conf = ConfState {
+        voters: [NodeId(3)].into(),
+        members: [(NodeId(3), member)].into(),
+        ..ConfState::default()
+    };
+    SnapshotMeta { last: LogId::new(2, index), time: Timestamp(9), conf, conf_id: LogId::new(1, 1) }
+}
+
+fn content(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect()
+}
+
+fn write(dir: &Path, index: u64, content: &[u8]) -> SnapshotInfo {
+    let mut writer = SnapshotWriter::create(Arc::new(OsVfs), dir, CLUSTER, &meta(index)).unwrap();
+    writer.write_all(content).unwrap();
+    writer.finish().unwrap()
+}
+
+fn read_all(dir: &Path, index: u64) -> Vec<u8> {
+    let mut reader = SnapshotReader::open(&OsVfs, dir, CLUSTER, LogId::new(2, index)).unwrap();
+    assert_eq!(*reader.meta(), meta(index));
+    let mut out = Vec::new();
+    reader.read_to_end(&mut out).unwrap();
+    out
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        OsVfs.list(dir).unwrap().iter().map(|entry| entry.name.display().to_string()).collect();
+    names.sort();
+    names
+}
+
+/// The error of whoever reads these bytes as the snapshot up to 5, if there is one.
+fn refused(dir: &Path, bytes: &[u8]) -> Option<SnapshotFileError> {
+    let path = dir.join(layout::snapshot(LogId::new(2, 5)));
+    let _ = OsVfs.remove(&path);
+    OsVfs.create(&path).unwrap().write_at(bytes, 0).unwrap();
+    verify(&OsVfs, dir, CLUSTER, LogId::new(2, 5)).err()
+}
+
+fn file_bytes(dir: &Path, index: u64) -> Vec<u8> {
+    let source = SnapshotSource::open(&OsVfs, dir, CLUSTER, LogId::new(2, index)).unwrap();
+    source.read_at(0, usize::MAX).unwrap().to_vec()
+}
+
+#[test]
+fn content_of_any_size_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 17] {
+        let info = write(dir.path(), 5, &content(size));
+        assert_eq!(info.content_bytes, size as u64);
+        assert_eq!(read_all(dir.path(), 5), content(size), "{size} bytes");
+        assert_eq!(verify(&OsVfs, dir.path(), CLUSTER, LogId::new(2, 5)).unwrap(), info);
+    }
+    assert_eq!(names(dir.path()), [layout::snapshot(LogId::new(2, 5))]);
+}
+
+#[test]
+fn an_unfinished_snapshot_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = SnapshotWriter::create(Arc::new(OsVfs), dir.path(), CLUSTER, &meta(5)).unwrap();
+    writer.write_all(b"half").unwrap();
+    drop(writer);
+    assert!(names(dir.path()).is_empty());
+    let missing = SnapshotReader::open(&OsVfs, dir.path(), CLUSTER, LogId::new(2, 5)).unwrap_err();
+    assert!(matches!(missing, SnapshotFileError::NotFound { .. }));
+}
+
+#[test]
+fn every_flipped_bit_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, &content(300));
+    let bytes = file_bytes(dir.path(), 5);
+    assert!(refused(dir.path(), &bytes).is_none());
+    for bit in 0..bytes.len() * 8 {
+        let mut damaged = bytes.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        assert!(refused(dir.path(), &damaged).is_some(), "bit {bit} went unnoticed");
+    }
+}
+
+#[test]
+fn every_prefix_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, &content(300));
+    let bytes = file_bytes(dir.path(), 5);
+    for end in 0..bytes.len() {
+        assert!(refused(dir.path(), &bytes[..end]).is_some(), "a prefix of {end} bytes was taken");
+    }
+    assert!(refused(dir.path(), &[bytes, vec![0]].concat()).is_some());
+}
+
+#[test]
+fn swapped_chunks_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, &content(2 * CHUNK_BYTES));
+    let mut bytes = file_bytes(dir.path(), 5);
+    let chunk = CHUNK_BYTES + format::CHUNK_HEADER_BYTES;
+    let start = bytes.len() - format::TRAILER_BYTES - 2 * chunk;
+    bytes[start..start + 2 * chunk].rotate_left(chunk);
+    let error = refused(dir.path(), &bytes).unwrap();
+    let SnapshotFileError::Damaged { offset, kind: SnapshotDamage::Chunk, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(offset, start as u64);
+}
+
+#[test]
+fn a_reader_tells_damage_through_io_and_hands_out_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, &content(2 * CHUNK_BYTES));
+    let mut bytes = file_bytes(dir.path(), 5);
+    let end = bytes.len() - format::TRAILER_BYTES - 1;
+    bytes[end] ^= 1;
+    refused(dir.path(), &bytes);
+    let mut reader = SnapshotReader::open(&OsVfs, dir.path(), CLUSTER, LogId::new(2, 5)).unwrap();
+    let mut out = Vec::new();
+    let error = reader.read_to_end(&mut out).unwrap_err();
+    assert_eq!(out.len(), CHUNK_BYTES);
+    assert!(matches!(SnapshotFileError::from_io(&error), Some(SnapshotFileError::Damaged { .. })));
+    assert!(reader.read(&mut [0; 8]).is_err(), "a second read went on");
+}
+
+#[test]
+fn other_clusters_names_and_versions_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, b"x");
+    let last = LogId::new(2, 5);
+    let foreign = SnapshotReader::open(&OsVfs, dir.path(), ClusterId(1), last).unwrap_err();
+    assert!(matches!(foreign, SnapshotFileError::Foreign { found: CLUSTER, .. }));
+
+    let other = LogId::new(2, 6);
+    OsVfs
+        .rename(&dir.path().join(layout::snapshot(last)), &dir.path().join(layout::snapshot(other)))
+        .unwrap();
+    let renamed = SnapshotReader::open(&OsVfs, dir.path(), CLUSTER, other).unwrap_err();
+    assert!(matches!(renamed, SnapshotFileError::Damaged { kind: SnapshotDamage::WrongSnapshot { .. }, .. }));
+
+    write(dir.path(), 5, b"x");
+    let mut bytes = file_bytes(dir.path(), 5);
+    bytes[8] = 2;
+    let newer = refused(dir.path(), &bytes).unwrap();
+    assert!(matches!(newer, SnapshotFileError::NewerFormat { version: 2, known: 1, .. }));
+}
+
+#[test]
+fn a_snapshot_travels_and_resumes() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let info = write(here.path(), 5, &content(600));
+    let source = SnapshotSource::open(&OsVfs, here.path(), CLUSTER, LogId::new(2, 5)).unwrap();
+    let resume = || SnapshotReceiver::resume(&OsVfs, there.path(), CLUSTER, LogId::new(2, 5)).unwrap();
+
+    let mut receiver = resume();
+    receiver.write(0, &source.read_at(0, 100).unwrap()).unwrap();
+    let skipped = receiver.write(200, &source.read_at(200, 100).unwrap()).unwrap_err();
+    assert!(matches!(skipped, SnapshotFileError::WrongOffset { offset: 200, expected: 100 }));
+
+    receiver = resume();
+    while receiver.next_offset() < source.info().file_bytes {
+        let piece = source.read_at(receiver.next_offset(), 128).unwrap();
+        receiver.write(receiver.next_offset(), &piece).unwrap();
+    }
+    assert_eq!(receiver.finish().unwrap(), info);
+    assert_eq!(names(there.path()), [layout::snapshot_received(LogId::new(2, 5))]);
+}
+
+#[test]
+fn a_received_snapshot_with_a_piece_damaged_or_missing_is_refused() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write(here.path(), 5, &content(600));
+    let bytes = file_bytes(here.path(), 5);
+    let receive = |bytes: &[u8]| {
+        let mut receiver = SnapshotReceiver::create(&OsVfs, there.path(), CLUSTER, LogId::new(2, 5)).unwrap();
+        receiver.write(0, bytes).unwrap();
+        receiver.finish()
+    };
+    assert!(receive(&bytes).is_ok());
+    assert!(receive(&bytes[..bytes.len() - 1]).is_err());
+    let mut damaged = bytes;
+    damaged[400] ^= 4;
+    assert!(receive(&damaged).is_err());
+}
+
+#[test]
+fn only_older_snapshots_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    for index in [3, 5, 9] {
+        write(dir.path(), index, b"x");
+    }
+    assert_eq!(remove_older(&OsVfs, dir.path(), LogId::new(2, 5)).unwrap(), 1);
+    assert_eq!(list(&OsVfs, dir.path()).unwrap(), [LogId::new(2, 5), LogId::new(2, 9)]);
+    assert_eq!(remove_older(&OsVfs, dir.path(), LogId::new(2, 5)).unwrap(), 0);
+}
+
+#[test]
+fn a_configuration_that_is_not_valid_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = SnapshotMeta::default();
+    let error = SnapshotWriter::create(Arc::new(OsVfs), dir.path(), CLUSTER, &meta).unwrap_err();
+    assert!(matches!(error, SnapshotFileError::BadConfiguration(_)));
+    assert!(names(dir.path()).is_empty());
+}
