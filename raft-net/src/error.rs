@@ -55,6 +55,9 @@ pub enum FrameError {
     /// A forwarded payload, a reply or a chunk is not what was sent.
     #[error("the payload of a {0} frame is damaged")]
     BodyChecksum(&'static str),
+    /// A frame that may only come after the handshake.
+    #[error("a {0} frame came before the handshake was done")]
+    BeforeHandshake(&'static str),
     /// A frame that has no place on this kind of connection.
     #[error("a {frame} frame came on a {connection} connection")]
     Misplaced {

@@ -8,6 +8,13 @@ use std::{collections::BTreeMap, fmt};
 
 use raft_core::{ClusterId, Incarnation, NodeId, StartNumber};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::{
+    FrameError, HandshakeError, Packet,
+    codec::{FrameReader, Magic},
+    wire::shortened,
+};
 
 /// The first bytes of every connection, in both directions.
 pub const MAGIC: [u8; 8] = *b"raftnet\x01";
@@ -15,6 +22,8 @@ pub const MAGIC: [u8; 8] = *b"raftnet\x01";
 pub const VERSION_MIN: u16 = 1;
 /// The newest protocol version this release speaks.
 pub const VERSION_MAX: u16 = 1;
+/// Every feature bit this release knows.
+pub const KNOWN_FEATURES: u64 = 0;
 
 /// What a connection carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -225,6 +234,8 @@ pub struct KnownPeer {
     pub highest_start: Option<(Incarnation, StartNumber)>,
     /// The process that is connected at the moment.
     pub live: Option<LiveProcess>,
+    /// Two processes have shown this start number: neither is spoken to until a higher one comes (SAFETY D3).
+    pub cloned: Option<(Incarnation, StartNumber)>,
 }
 
 /// A process behind at least one open connection.
@@ -234,4 +245,256 @@ pub struct LiveProcess {
     pub start: StartNumber,
     /// Its random nonce.
     pub nonce: u64,
+}
+
+impl FoundersDigest {
+    /// Of this list.
+    #[must_use]
+    pub fn of(list: &BTreeMap<NodeId, String>) -> FoundersDigest {
+        let text = founders_text(list);
+        // FNV-1a: the lists are compared to catch a typing error, not an attacker.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        FoundersDigest { hash, text: shortened(&text) }
+    }
+}
+
+/// A founding list as the command line spells it.
+pub(crate) fn founders_text(list: &BTreeMap<NodeId, String>) -> String {
+    list.iter().map(|(id, address)| format!("{}={address}", id.0)).collect::<Vec<_>>().join(",")
+}
+
+impl LocalIdentity {
+    /// What this node says of itself on a connection of this kind.
+    pub(crate) fn hello(
+        &self,
+        nonce: u64,
+        kind: ConnectionKind,
+        to: Option<NodeId>,
+        frame_bytes_max: usize,
+    ) -> Hello {
+        Hello {
+            version_min: VERSION_MIN,
+            version_max: VERSION_MAX,
+            features_required: 0,
+            features_offered: KNOWN_FEATURES,
+            cluster: self.cluster,
+            id: self.id,
+            to,
+            incarnation: self.incarnation,
+            start: self.start,
+            nonce,
+            kind,
+            addresses: self.addresses.clone(),
+            founders: match self.cluster {
+                None => self.founders.as_ref().map(FoundersDigest::of),
+                Some(_) => None,
+            },
+            election_timeout_ms: self.election_timeout_ms,
+            frame_bytes_max: u32::try_from(frame_bytes_max).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl KnownPeer {
+    /// Notes a process that was let in. Its number is the highest from now on.
+    pub fn admit(&mut self, hello: &Hello) {
+        self.highest_start = Some((hello.incarnation, hello.start));
+        self.live = Some(LiveProcess { start: hello.start, nonce: hello.nonce });
+        self.cloned = None;
+    }
+}
+
+/// Whether to talk to whoever said this. Depends on nothing but its arguments.
+///
+/// Nodes of the same cluster that the membership here does not name are let in: this node may be behind, and must
+/// hear its new leader all the same. Where one side has no cluster yet, only founding may be talked about, which the
+/// connection enforces ([`may_do_more_than_found`]).
+///
+/// # Errors
+/// The first rule that is broken.
+pub fn judge(hello: &Hello, known: &Known) -> Result<(), Refusal> {
+    let local = &known.local;
+    if hello.version_min > VERSION_MAX || hello.version_max < VERSION_MIN {
+        return Err(Refusal::Version {
+            theirs_min: hello.version_min,
+            theirs_max: hello.version_max,
+            ours_min: VERSION_MIN,
+            ours_max: VERSION_MAX,
+        });
+    }
+    let unknown = hello.features_required & !KNOWN_FEATURES;
+    if unknown != 0 {
+        return Err(Refusal::UnknownFeature {
+            bit: u8::try_from(unknown.trailing_zeros()).unwrap_or(u8::MAX),
+        });
+    }
+    if hello.id == NodeId(0) {
+        return Err(Refusal::ZeroId);
+    }
+    if hello.id == local.id {
+        return Err(Refusal::OwnId(local.id));
+    }
+    if let Some(wanted) = hello.to.filter(|wanted| *wanted != local.id) {
+        return Err(Refusal::WrongNode { wanted, met: local.id });
+    }
+    if hello.kind == ConnectionKind::Join {
+        // Whether it is let in is for the leader to say; here it only has to be a stranger, and we a member.
+        return match (hello.cluster, local.cluster) {
+            (None, Some(_)) => Ok(()),
+            (Some(theirs), Some(ours)) if theirs != ours => Err(Refusal::WrongCluster { theirs, ours }),
+            _ => Err(Refusal::NoCluster),
+        };
+    }
+    match (hello.cluster, local.cluster) {
+        (Some(theirs), Some(ours)) if theirs != ours => return Err(Refusal::WrongCluster { theirs, ours }),
+        (Some(_), Some(_)) => {}
+        // One of the two is founding: it is told over the control connection what has become of its cluster.
+        _ if hello.kind != ConnectionKind::Control => return Err(Refusal::NoCluster),
+        (None, Some(_)) if hello.founders.is_none() => return Err(Refusal::NoCluster),
+        (Some(_), None) if local.founders.is_none() => return Err(Refusal::NoCluster),
+        (None, Some(_)) | (Some(_), None) => {}
+        (None, None) => {
+            let (Some(theirs), Some(ours)) = (&hello.founders, &local.founders) else {
+                return Err(Refusal::NoCluster);
+            };
+            let ours = FoundersDigest::of(ours);
+            if theirs.hash != ours.hash {
+                return Err(Refusal::FoundersDiffer { theirs: shortened(&theirs.text), ours: ours.text });
+            }
+        }
+    }
+    let Some(peer) = known.peers.get(&hello.id) else { return Ok(()) };
+    let admitted = peer.incarnation;
+    if may_do_more_than_found(hello, local)
+        && admitted != Incarnation::UNKNOWN
+        && admitted != hello.incarnation
+    {
+        return Err(Refusal::WrongIncarnation { id: hello.id, expected: admitted, found: hello.incarnation });
+    }
+    if peer.cloned == Some((hello.incarnation, hello.start)) {
+        return Err(Refusal::Clone { id: hello.id, start: hello.start });
+    }
+    let Some((incarnation, highest)) = peer.highest_start else { return Ok(()) };
+    if incarnation != hello.incarnation {
+        return Ok(());
+    }
+    if hello.start < highest {
+        return Err(Refusal::StaleStart { id: hello.id, highest, found: hello.start });
+    }
+    match peer.live {
+        Some(live) if live.start == hello.start && live.nonce != hello.nonce => {
+            Err(Refusal::Clone { id: hello.id, start: hello.start })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether both sides belong to the same cluster. If not, only founding messages may be exchanged.
+#[must_use]
+pub fn may_do_more_than_found(hello: &Hello, local: &LocalIdentity) -> bool {
+    hello.cluster.is_some() && hello.cluster == local.cluster
+}
+
+/// The dialler's side. `judge` decides about the answer; it is called once, when everything else is well.
+///
+/// # Errors
+/// If the connection was not made. The caller sets the deadline.
+pub(crate) async fn dial<R, W>(
+    reader: &mut FrameReader<R>,
+    writer: &mut W,
+    mine: Hello,
+    judge: impl FnOnce(&Hello) -> Result<(), Refusal>,
+) -> Result<Box<Hello>, HandshakeError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let wanted = mine.to;
+    send(writer, true, &Packet::Hello(Box::new(mine))).await?;
+    let hello = meet(reader).await?;
+    let verdict = match wanted {
+        Some(wanted) if wanted != hello.id => Err(Refusal::WrongNode { wanted, met: hello.id }),
+        _ => judge(&hello),
+    };
+    if let Err(refusal) = verdict {
+        // It is told as a courtesy: that it could not be told changes nothing.
+        drop(send(writer, false, &Packet::Refusal(Box::new(refusal.clone()))).await);
+        return Err(HandshakeError::Refused(refusal));
+    }
+    send(writer, false, &Packet::Ready).await?;
+    Ok(hello)
+}
+
+/// The accepting side. `judge` is called twice: when the hello has come, and with `true` when the dialler is ready
+/// and the connection has to be entered in the books. `answer` makes our hello for theirs.
+///
+/// # Errors
+/// If the connection was not made. The caller sets the deadline.
+pub(crate) async fn accept<R, W>(
+    reader: &mut FrameReader<R>,
+    writer: &mut W,
+    answer: impl FnOnce(&Hello) -> Hello,
+    mut judge: impl FnMut(&Hello, bool) -> Result<(), Refusal>,
+) -> Result<Box<Hello>, HandshakeError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let hello = meet(reader).await?;
+    if let Err(refusal) = judge(&hello, false) {
+        drop(send(writer, true, &Packet::Refusal(Box::new(refusal.clone()))).await);
+        return Err(HandshakeError::Refused(refusal));
+    }
+    send(writer, true, &Packet::Hello(Box::new(answer(&hello)))).await?;
+    match reader.next().await?.ok_or(FrameError::Truncated)? {
+        Packet::Ready => {}
+        Packet::Refusal(refusal) => return Err(HandshakeError::RefusedByPeer(*refusal)),
+        other => return Err(HandshakeError::Unexpected(other.kind().name())),
+    }
+    if let Err(refusal) = judge(&hello, true) {
+        drop(send(writer, false, &Packet::Refusal(Box::new(refusal.clone()))).await);
+        return Err(HandshakeError::Refused(refusal));
+    }
+    Ok(hello)
+}
+
+/// Reads the other side's magic and hello.
+async fn meet<R: AsyncRead + Unpin>(reader: &mut FrameReader<R>) -> Result<Box<Hello>, HandshakeError> {
+    if let Magic::Other(guess) = reader.expect(&MAGIC).await? {
+        return Err(HandshakeError::WrongMagic(guess));
+    }
+    match reader.next().await?.ok_or(FrameError::Truncated)? {
+        Packet::Hello(hello) => Ok(hello),
+        Packet::Refusal(refusal) => Err(HandshakeError::RefusedByPeer(*refusal)),
+        other => Err(HandshakeError::Unexpected(other.kind().name())),
+    }
+}
+
+async fn send<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    first: bool,
+    packet: &Packet,
+) -> Result<(), HandshakeError> {
+    let mut bytes = if first { MAGIC.to_vec() } else { Vec::new() };
+    packet.encode_head(&mut bytes)?;
+    writer.write_all(&bytes).await?;
+    writer.flush().await?;
+    Ok(())
+}
+
+/// What bytes a stranger sent amount to: for fuzzing. Never panics, whatever they are.
+///
+/// # Errors
+/// As a handshake would end.
+pub fn read_opening(bytes: &[u8]) -> Result<Hello, HandshakeError> {
+    use tokio_util::codec::Decoder;
+    let Some(rest) = bytes.strip_prefix(&MAGIC) else { return Err(HandshakeError::WrongMagic("")) };
+    let mut buffer = bytes::BytesMut::from(rest);
+    match crate::FrameCodec::opening().decode_eof(&mut buffer)?.ok_or(FrameError::Truncated)? {
+        Packet::Hello(hello) => Ok(*hello),
+        Packet::Refusal(refusal) => Err(HandshakeError::RefusedByPeer(*refusal)),
+        other => Err(HandshakeError::Unexpected(other.kind().name())),
+    }
 }

@@ -1,15 +1,36 @@
 //! The node's end of the wire: peers go in, messages go out, events come back.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use bytes::Bytes;
-use raft_core::{ClusterId, ConfState, Epoch, Incarnation, Message, NodeId, SessionSeq, StartNumber};
+use raft_core::{ADDRESS_BYTES_MAX, Body, ClusterId, Incarnation, Message, NodeId, StartNumber};
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::{
-    ConnectionKind, FoundingMessage, Hello, IncomingSnapshot, LocalIdentity, NetOptions, Refusal,
-    SnapshotError, SnapshotOffer, SnapshotSource,
+    Addresses, ConnectionKind, Forward, ForwardOrigin, ForwardOutcome, ForwardReply, FoundingMessage,
+    FrameError, HandshakeError, Hello, JoinAnswer, LocalIdentity, NetEvent, NetEvents, NetOptions, Packet,
+    Refusal, SnapshotError, SnapshotOffer, SnapshotSource,
+    books::Books,
+    codec::FrameReader,
+    events::{self, EventSender},
+    handshake, inbound,
+    outbound::{self, Peer},
+    snapshot_stream,
 };
 
 /// Where a peer is, and which directory it must show.
@@ -29,169 +50,6 @@ pub enum Sent {
     Queued,
     /// The peer is not known, or its queue is full. Raft repairs it; a forward has to be answered as busy.
     Dropped,
-}
-
-/// A client's command on its way to the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// The sender's number of it; comes back in the reply.
-    pub request: u64,
-    /// What kind of request; opaque here.
-    pub kind: u8,
-    /// The client session it belongs to, if any.
-    pub session: Option<SessionSeq>,
-    /// [`Entry::checksum_of`](raft_core::Entry::checksum_of) the payload, made where the command entered the cluster.
-    /// Verified on receipt.
-    pub checksum: u32,
-    /// Opaque here.
-    pub payload: Bytes,
-}
-
-/// Who forwarded something: that run of that node. Replies to an earlier run are not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ForwardOrigin {
-    /// The node.
-    pub node: NodeId,
-    /// Its run.
-    pub start: StartNumber,
-}
-
-/// The leader's answer to a [`Forward`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForwardReply {
-    /// Echoed.
-    pub request: u64,
-    /// How it went.
-    pub outcome: ForwardOutcome,
-}
-
-/// How a forwarded command went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ForwardOutcome {
-    /// Done; the reply is opaque here. Checked end to end.
-    Ok(Bytes),
-    /// Not executed: the receiver does not lead.
-    NotLeader {
-        /// Who does, as far as it knows.
-        leader: Option<NodeId>,
-    },
-    /// Not executed: the leader is overloaded.
-    Busy,
-    /// It may or may not have been executed.
-    Unknown,
-    /// Not executed: larger than an entry may be.
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// Not executed, for a reason to show.
-    Refused(String),
-}
-
-/// What a node that wants to join is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JoinAnswer {
-    /// It is a learner now; start with this.
-    Admitted {
-        /// The cluster.
-        cluster: ClusterId,
-        /// The members, the new one included.
-        conf: ConfState,
-    },
-    /// Ask there.
-    NotLeader {
-        /// The leader's peer address, if known.
-        leader: Option<String>,
-    },
-    /// Not now; try again.
-    Busy,
-    /// No, and why.
-    Refused(String),
-}
-
-/// A node that asks to be let in, from [`NetEvent::Join`]. Dropping it answers [`JoinAnswer::Busy`].
-#[derive(Debug)]
-pub struct JoinRequest {
-    /// Who asks: id, incarnation and addresses are in here.
-    pub hello: Hello,
-}
-
-impl JoinRequest {
-    /// Answers it. Never blocks.
-    pub fn answer(self, answer: JoinAnswer) {
-        let _ = answer;
-    }
-}
-
-/// Something that came from the wire.
-#[derive(Debug)]
-pub enum NetEvent {
-    /// A peer's message: sender and receiver are checked, every payload is intact.
-    Message(Message),
-    /// A follower forwards a command.
-    Forward {
-        /// Give this back with the reply.
-        origin: ForwardOrigin,
-        /// The command.
-        forward: Forward,
-    },
-    /// The answer to one of this run's forwards.
-    ForwardReply {
-        /// Who answered.
-        from: NodeId,
-        /// The answer.
-        reply: ForwardReply,
-    },
-    /// A connection we dialled is open. Whatever was in flight on the one before may be lost.
-    PeerConnected {
-        /// The peer.
-        peer: NodeId,
-        /// Which of the two connections.
-        kind: ConnectionKind,
-        /// What it told of itself.
-        hello: Box<Hello>,
-    },
-    /// The peer's process is gone: a connection broke and the next was refused (SAFETY E8). At most once between two
-    /// `PeerConnected`.
-    PeerDied(NodeId),
-    /// A connection was refused by one of the two sides. Told again only when the reason changes.
-    PeerRefused {
-        /// The peer: as dialled, or as it claimed to be.
-        peer: NodeId,
-        /// Whether it refused us; otherwise we refused it.
-        by_peer: bool,
-        /// Why.
-        reason: Refusal,
-    },
-    /// A leader offers a snapshot.
-    SnapshotIncoming(Box<IncomingSnapshot>),
-    /// The receiver has the whole snapshot on disk.
-    SnapshotSent {
-        /// The receiver.
-        to: NodeId,
-        /// As offered.
-        epoch: Epoch,
-    },
-    /// The transfer broke off. Offering it again resumes it.
-    SnapshotFailed {
-        /// The receiver.
-        to: NodeId,
-        /// As offered.
-        epoch: Epoch,
-        /// Why.
-        error: SnapshotError,
-    },
-    /// A founder's message.
-    Founding {
-        /// Who, as the handshake proved it.
-        from: NodeId,
-        /// Its directory.
-        incarnation: Incarnation,
-        /// What it says.
-        message: FoundingMessage,
-    },
-    /// A node asks to be let in.
-    Join(JoinRequest),
 }
 
 /// The state of the link to one peer.
@@ -240,21 +98,81 @@ pub struct NetStats {
 
 /// The wire of one node. Cloning it gives another handle; dropping the last one shuts it down.
 #[derive(Clone, Debug)]
-pub struct Transport {}
+pub struct Transport {
+    handle: Arc<Handle>,
+}
 
-/// Events from the wire, small ones first.
+/// Stops everything when the last [`Transport`] is dropped; the tasks hold only what is inside.
 #[derive(Debug)]
-pub struct NetEvents {}
+struct Handle {
+    shared: Arc<Shared>,
+}
 
-impl NetEvents {
-    /// The next event; `None` once the transport has shut down. Cancel-safe.
-    pub async fn recv(&mut self) -> Option<NetEvent> {
-        std::future::pending().await
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop_accepting.cancel();
+        self.shared.stop.cancel();
+    }
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: NetOptions,
+    pub(crate) id: NodeId,
+    pub(crate) start: StartNumber,
+    /// Of this process.
+    pub(crate) nonce: u64,
+    pub(crate) books: Arc<Books>,
+    pub(crate) events: EventSender,
+    pub(crate) stats: Stats,
+    pub(crate) stop: CancellationToken,
+    pub(crate) stop_accepting: CancellationToken,
+    /// Every task has ended.
+    ended: CancellationToken,
+    pub(crate) tasks: Tasks,
+    peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
+    /// The last refusal told, per peer, so that a retry every second is not an event every second.
+    refusals: Mutex<BTreeMap<NodeId, (bool, Refusal)>>,
+    /// Outgoing snapshots, with a number each.
+    snapshots: Mutex<BTreeMap<NodeId, (u64, CancellationToken)>>,
+    next_snapshot: AtomicU64,
+}
+
+impl Shared {
+    fn peer(&self, id: NodeId) -> Option<Arc<Peer>> {
+        self.peers.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
-    /// An event that waits already.
-    pub fn try_recv(&mut self) -> Option<NetEvent> {
-        None
+    /// A connection was refused: said once, until something else happens.
+    pub(crate) fn refused(&self, peer: NodeId, by_peer: bool, reason: &Refusal) {
+        let told = (by_peer, reason.clone());
+        let mut refusals = lock(&self.refusals);
+        // Strangers may claim any id: what is remembered of them is bounded.
+        if refusals.get(&peer) == Some(&told) || refusals.len() > REFUSALS_MAX {
+            return;
+        }
+        refusals.insert(peer, told);
+        drop(refusals);
+        if by_peer {
+            warn!(%peer, %reason, "the peer refused the connection");
+        } else {
+            warn!(%peer, %reason, "connection refused");
+        }
+        self.events.tell(NetEvent::PeerRefused { peer, by_peer, reason: reason.clone() });
+    }
+
+    /// A connection we dialled was made.
+    pub(crate) fn accepted(&self, peer: NodeId) {
+        lock(&self.refusals).remove(&peer);
+    }
+
+    /// A peer dialled us: it is up, so there is no reason to wait longer before we dial it.
+    pub(crate) fn met(&self, hello: &Hello) {
+        if let Some(peer) = self.peer(hello.id) {
+            peer.introduce(hello);
+            peer.poke();
+        }
     }
 }
 
@@ -264,93 +182,208 @@ impl Transport {
     /// Must be called within a tokio runtime of either flavour with I/O and time enabled.
     ///
     /// # Errors
-    /// If the listener's own address cannot be read.
+    /// [`io::ErrorKind::InvalidInput`] if one of the identity's addresses is longer than
+    /// [`ADDRESS_BYTES_MAX`](raft_core::ADDRESS_BYTES_MAX).
     ///
     /// # Panics
-    /// If the identity's id is zero.
+    /// If the identity's id is zero, or outside a tokio runtime.
     pub fn start(
         options: NetOptions,
         identity: LocalIdentity,
         listener: TcpListener,
     ) -> io::Result<(Transport, NetEvents)> {
-        let _ = (options, identity, listener);
-        Ok((Transport {}, NetEvents {}))
+        assert!(identity.id != NodeId(0), "node id 0 is not valid");
+        let Addresses { resp, http, peer } = &identity.addresses;
+        if [resp, http, peer].iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "an advertised address is too long"));
+        }
+        let ended = CancellationToken::new();
+        let (control_bytes, bulk_bytes) = (options.control_inbound_bytes_max, options.bulk_inbound_bytes_max);
+        let (events, receiver) = events::channel(control_bytes, bulk_bytes, ended.clone());
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            id: identity.id,
+            start: identity.start,
+            nonce: random(),
+            books: Arc::new(Books::new(identity, options.inbound_max)),
+            options,
+            events,
+            stats: Stats::default(),
+            stop_accepting: stop.child_token(),
+            stop,
+            ended,
+            tasks: Tasks::default(),
+            peers: RwLock::default(),
+            refusals: Mutex::default(),
+            snapshots: Mutex::default(),
+            next_snapshot: AtomicU64::new(1),
+        });
+        shared.tasks.spawn(inbound::listen(Arc::clone(&shared), listener));
+        Ok((Transport { handle: Arc::new(Handle { shared }) }, receiver))
     }
 
     /// The peers to hold connections with; ourselves is ignored. Peers that are gone are disconnected, those with
-    /// another address dialled anew, and connections of another incarnation than the one named closed.
+    /// another address dialled anew, and connections of another incarnation than the one named closed. Must be called
+    /// within the tokio runtime.
     pub fn set_peers(&self, peers: BTreeMap<NodeId, PeerInfo>) {
-        let _ = peers;
+        let shared = &self.handle.shared;
+        shared.books.set_peers(&peers);
+        let mut current = shared.peers.write().unwrap_or_else(PoisonError::into_inner);
+        current.retain(|id, peer| {
+            let stays = peers.get(id).is_some_and(|info| info.address == peer.info.address);
+            if !stays {
+                peer.stop.cancel();
+            }
+            stays
+        });
+        for (id, info) in peers {
+            if id == shared.id || shared.stop.is_cancelled() {
+                continue;
+            }
+            current.entry(id).or_insert_with(|| {
+                let peer = Arc::new(Peer::new(id, info, &shared.options, shared.stop.child_token()));
+                for kind in [ConnectionKind::Control, ConnectionKind::Bulk] {
+                    shared.tasks.spawn(outbound::keep(Arc::clone(shared), Arc::clone(&peer), kind));
+                }
+                peer
+            });
+        }
     }
 
     /// Founding or joining is over: from now on only this cluster is spoken to. Connections made without a cluster
     /// are made again.
     pub fn set_cluster(&self, cluster: ClusterId) {
-        let _ = cluster;
+        let shared = &self.handle.shared;
+        shared.books.set_cluster(cluster);
+        for peer in shared.peers.read().unwrap_or_else(PoisonError::into_inner).values() {
+            peer.poke();
+        }
     }
 
     /// Queues a message for its receiver; never blocks. Appends take the bulk connection, everything else the control
     /// connection. [`InstallSnapshot`](raft_core::Body::InstallSnapshot) is not for this: see
     /// [`send_snapshot`](Self::send_snapshot); it is dropped here.
     pub fn send(&self, message: &Message) -> Sent {
-        let _ = message;
-        Sent::Dropped
+        let bulk = match &message.body {
+            Body::InstallSnapshot { .. } => return Sent::Dropped,
+            // Empty ones probe and carry the commit index: they stay behind the appends they follow.
+            Body::AppendEntries { .. } => true,
+            _ => false,
+        };
+        self.push(message.to, bulk, Packet::Message(message.clone()))
     }
 
     /// Queues a command for the leader; never blocks. Forwards to one node arrive in the order they were queued, if
     /// they arrive.
     pub fn send_forward(&self, to: NodeId, forward: Forward) -> Sent {
-        let _ = (to, forward);
-        Sent::Dropped
+        self.push(to, true, Packet::Forward(forward))
     }
 
     /// Queues the answer to a forward; never blocks. Answers may arrive in any order.
     pub fn send_forward_reply(&self, to: ForwardOrigin, reply: ForwardReply) -> Sent {
-        let _ = (to, reply);
-        Sent::Dropped
+        let bulk = matches!(&reply.outcome, ForwardOutcome::Ok(data) if data.len() > CONTROL_REPLY_BYTES_MAX);
+        self.push(to.node, bulk, Packet::ForwardReply { start: to.start, reply })
     }
 
     /// Queues a founding message; never blocks.
     pub fn send_founding(&self, to: NodeId, message: &FoundingMessage) -> Sent {
-        let _ = (to, message);
-        Sent::Dropped
+        self.push(to, false, Packet::Founding(Box::new(message.clone())))
+    }
+
+    fn push(&self, to: NodeId, bulk: bool, packet: Packet) -> Sent {
+        let shared = &self.handle.shared;
+        let peers = shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = peers.get(&to) else {
+            shared.stats.dropped.fetch_add(1, Ordering::Relaxed);
+            return Sent::Dropped;
+        };
+        let link = if bulk { &peer.bulk } else { &peer.control };
+        link.push(packet, &shared.stats)
     }
 
     /// Streams a snapshot to `offer.to` on a connection of its own; never blocks. Ends in exactly one
     /// [`NetEvent::SnapshotSent`] or [`NetEvent::SnapshotFailed`] with the offer's epoch. A transfer to the same peer
-    /// that is still under way fails as cancelled.
+    /// that is still under way fails as cancelled. Must be called within the tokio runtime.
     pub fn send_snapshot(&self, offer: SnapshotOffer, source: impl SnapshotSource) {
-        let _ = (offer, source);
+        let shared = Arc::clone(&self.handle.shared);
+        let (to, epoch) = (offer.to, offer.epoch);
+        let number = shared.next_snapshot.fetch_add(1, Ordering::Relaxed);
+        let cancel = shared.stop.child_token();
+        if let Some((_, before)) = lock(&shared.snapshots).insert(to, (number, cancel.clone())) {
+            before.cancel();
+        }
+        let tasks = shared.tasks.clone();
+        tasks.spawn(async move {
+            let transfer = async {
+                let peer = shared.peer(to).ok_or(SnapshotError::Connect(format!("{to} is no peer")))?;
+                let connection =
+                    outbound::connect(&shared, to, &peer.info.address, ConnectionKind::Snapshot, &cancel)
+                        .await
+                        .map_err(|error| SnapshotError::Connect(error.to_string()))?;
+                snapshot_stream::send(connection, offer, source, &shared.options, &shared.stats).await
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(SnapshotError::Cancelled),
+                outcome = transfer => outcome,
+            };
+            let mut snapshots = lock(&shared.snapshots);
+            if snapshots.get(&to).is_some_and(|(current, _)| *current == number) {
+                snapshots.remove(&to);
+            }
+            drop(snapshots);
+            shared.events.tell(match outcome {
+                Ok(()) => NetEvent::SnapshotSent { to, epoch },
+                Err(error) => NetEvent::SnapshotFailed { to, epoch, error },
+            });
+        });
     }
 
     /// Breaks off the transfer to this peer, if there is one.
     pub fn cancel_snapshot(&self, to: NodeId) {
-        let _ = to;
+        if let Some((_, cancel)) = lock(&self.handle.shared.snapshots).get(&to) {
+            cancel.cancel();
+        }
     }
 
     /// The state of every link.
     #[must_use]
     pub fn peers_status(&self) -> BTreeMap<NodeId, PeerStatus> {
-        BTreeMap::new()
+        let peers = self.handle.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.iter().map(|(id, peer)| (*id, peer.status())).collect()
     }
 
     /// Counts since the start.
     #[must_use]
     pub fn stats(&self) -> NetStats {
-        NetStats::default()
+        self.handle.shared.stats.read()
     }
 
-    /// Stops accepting, writes what is queued for at most `drain`, closes everything. The events end. Cancelling it
-    /// leaves the rest to the background.
-    pub async fn shutdown(&self, drain: std::time::Duration) {
-        let _ = drain;
+    /// Stops accepting, writes what is queued for at most `drain`, closes everything. The events end once those that
+    /// wait were taken. Cancelling it leaves the transport running or half closed; call it again, or drop it.
+    pub async fn shutdown(&self, drain: Duration) {
+        let shared = &self.handle.shared;
+        shared.stop_accepting.cancel();
+        let drained = async {
+            loop {
+                let peers = shared.peers.read().unwrap_or_else(PoisonError::into_inner).clone();
+                if peers.values().all(|peer| peer.control.is_idle() && peer.bulk.is_idle()) {
+                    break;
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        drop(timeout(drain, drained).await);
+        shared.stop.cancel();
+        shared.tasks.wait().await;
+        shared.ended.cancel();
     }
 }
 
 /// Asks the node at `address` to let this one into its cluster.
 ///
-/// `identity` must have no cluster yet. Waits for the answer at most `timeout`; a membership change takes a commit.
-/// Cancel-safe.
+/// `identity` must have no cluster yet. Waits for the answer at most `patience`; a membership change takes a commit.
+/// Cancel-safe: the cluster may have admitted the node all the same, asking again then says so.
 ///
 /// # Errors
 /// If the node cannot be reached, refuses the connection or does not answer.
@@ -358,8 +391,103 @@ pub async fn join(
     address: &str,
     identity: &LocalIdentity,
     options: &NetOptions,
-    timeout: std::time::Duration,
-) -> Result<JoinAnswer, crate::HandshakeError> {
-    let _ = (address, identity, options, timeout);
-    unimplemented!()
+    patience: Duration,
+) -> Result<JoinAnswer, HandshakeError> {
+    let opening = options.dial_timeout + options.handshake_timeout;
+    let work = async {
+        let mut stream =
+            timeout(opening, TcpStream::connect(address)).await.map_err(|_| HandshakeError::Timeout)??;
+        stream.set_nodelay(true)?;
+        let (read, mut write) = stream.split();
+        let mut reader = FrameReader::opening(read);
+        let mine = identity.hello(random(), ConnectionKind::Join, None, options.frame_bytes_max());
+        let shake = handshake::dial(&mut reader, &mut write, mine, |hello| {
+            if hello.id == identity.id { Err(Refusal::OwnId(hello.id)) } else { Ok(()) }
+        });
+        timeout(opening, shake).await.map_err(|_| HandshakeError::Timeout)??;
+        reader.establish(options.frame_bytes_max(), 4 << 10);
+        match reader.next().await?.ok_or(FrameError::Truncated)? {
+            Packet::JoinAnswer(answer) => Ok(*answer),
+            Packet::Refusal(refusal) => Err(HandshakeError::RefusedByPeer(*refusal)),
+            other => Err(HandshakeError::Unexpected(other.kind().name())),
+        }
+    };
+    timeout(patience, work).await.map_err(|_| HandshakeError::Timeout)?
 }
+
+/// The counters behind [`NetStats`].
+#[derive(Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) frames_sent: AtomicU64,
+    pub(crate) bytes_sent: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    pub(crate) frames_received: AtomicU64,
+    pub(crate) bytes_received: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) malformed: AtomicU64,
+    pub(crate) handshakes_failed: AtomicU64,
+    pub(crate) evicted: AtomicU64,
+}
+
+impl Stats {
+    fn read(&self) -> NetStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NetStats {
+            frames_sent: of(&self.frames_sent),
+            bytes_sent: of(&self.bytes_sent),
+            writes: of(&self.writes),
+            frames_received: of(&self.frames_received),
+            bytes_received: of(&self.bytes_received),
+            dropped: of(&self.dropped),
+            malformed: of(&self.malformed),
+            handshakes_failed: of(&self.handshakes_failed),
+            evicted: of(&self.evicted),
+        }
+    }
+}
+
+/// The tasks of a transport, counted, so that a shutdown can wait for them.
+#[derive(Clone, Debug)]
+pub(crate) struct Tasks(watch::Sender<usize>);
+
+impl Default for Tasks {
+    fn default() -> Tasks {
+        Tasks(watch::Sender::new(0))
+    }
+}
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        struct Running(watch::Sender<usize>);
+        impl Drop for Running {
+            fn drop(&mut self) {
+                self.0.send_modify(|count| *count -= 1);
+            }
+        }
+        self.0.send_modify(|count| *count += 1);
+        let running = Running(self.0.clone());
+        tokio::spawn(async move {
+            let _running = running;
+            task.await;
+        });
+    }
+
+    async fn wait(&self) {
+        // It fails only if the sender is gone, which `self` holds.
+        drop(self.0.subscribe().wait_for(|count| *count == 0).await);
+    }
+}
+
+/// A random number: the standard library seeds its hash maps from the operating system.
+pub(crate) fn random() -> u64 {
+    RandomState::new().hash_one(0_u8)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Larger replies take the bulk connection.
+const CONTROL_REPLY_BYTES_MAX: usize = 16 << 10;
+/// Refusals remembered, over all ids ever claimed.
+const REFUSALS_MAX: usize = 1024;

@@ -1,0 +1,198 @@
+//! Who is connected: the state that [`judge`] judges by, kept true as connections come and go.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use raft_core::{ClusterId, Incarnation, NodeId};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ConnectionKind, Hello, Known, KnownPeer, LocalIdentity, PeerInfo, Refusal,
+    handshake::{judge, may_do_more_than_found},
+};
+
+/// Who dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// We did.
+    Outbound,
+    /// The peer did.
+    Inbound,
+}
+
+/// The books of one transport.
+///
+/// Invariant: a peer's `live` process is the one behind all its open connections, and there is none without a
+/// connection.
+#[derive(Debug)]
+pub(crate) struct Books(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    known: Known,
+    open: BTreeMap<u64, Open>,
+    next: u64,
+    inbound_max: usize,
+}
+
+#[derive(Debug)]
+struct Open {
+    peer: NodeId,
+    kind: ConnectionKind,
+    direction: Direction,
+    incarnation: Incarnation,
+    start: raft_core::StartNumber,
+    restricted: bool,
+    close: CancellationToken,
+}
+
+/// A connection's line in the books; dropping it strikes the line out.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    books: Arc<Books>,
+    id: u64,
+    /// Cancelled when the connection has to end.
+    pub(crate) close: CancellationToken,
+    /// Only founding may be talked about.
+    pub(crate) restricted: bool,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.books.state().leave(self.id);
+    }
+}
+
+impl Books {
+    pub(crate) fn new(local: LocalIdentity, inbound_max: usize) -> Books {
+        let known = Known { local, peers: BTreeMap::new() };
+        Books(Mutex::new(State { known, open: BTreeMap::new(), next: 0, inbound_max }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn local(&self) -> LocalIdentity {
+        self.state().known.local.clone()
+    }
+
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        self.state().known.local.cluster
+    }
+
+    /// Judges without entering.
+    pub(crate) fn judge(&self, hello: &Hello) -> Result<(), Refusal> {
+        let mut state = self.state();
+        let verdict = judge(hello, &state.known);
+        state.note(hello, verdict)
+    }
+
+    /// Judges and, if all is well, enters the connection. One it replaces is closed: an older one of the same kind
+    /// and process, and all of an earlier process.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        hello: &Hello,
+        kind: ConnectionKind,
+        direction: Direction,
+        parent: &CancellationToken,
+    ) -> Result<Ticket, Refusal> {
+        let mut state = self.state();
+        let verdict = judge(hello, &state.known);
+        state.note(hello, verdict)?;
+        if parent.is_cancelled() {
+            return Err(Refusal::ShuttingDown);
+        }
+        let inbound = state.open.values().filter(|open| open.direction == Direction::Inbound).count();
+        let restricted = !may_do_more_than_found(hello, &state.known.local);
+        let close = parent.child_token();
+        if kind != ConnectionKind::Join {
+            state.known.peers.entry(hello.id).or_default().admit(hello);
+        }
+        for open in state.open.values().filter(|open| open.peer == hello.id) {
+            let same_process = open.start == hello.start && open.incarnation == hello.incarnation;
+            let same_place = open.kind == kind && open.direction == direction;
+            if kind != ConnectionKind::Join && (!same_process || same_place) {
+                open.close.cancel();
+            }
+        }
+        if direction == Direction::Inbound && inbound >= state.inbound_max {
+            return Err(Refusal::TooMany);
+        }
+        let id = state.next;
+        state.next += 1;
+        let open = Open {
+            peer: hello.id,
+            kind,
+            direction,
+            incarnation: hello.incarnation,
+            start: hello.start,
+            restricted,
+            close: close.clone(),
+        };
+        state.open.insert(id, open);
+        Ok(Ticket { books: Arc::clone(self), id, close, restricted })
+    }
+
+    /// The membership changed: connections of directories that are no longer the named ones are closed.
+    pub(crate) fn set_peers(&self, peers: &BTreeMap<NodeId, PeerInfo>) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for (id, info) in peers {
+            state.known.peers.entry(*id).or_default().incarnation = info.incarnation;
+        }
+        for (id, peer) in &mut state.known.peers {
+            if !peers.contains_key(id) {
+                peer.incarnation = Incarnation::UNKNOWN;
+            }
+        }
+        for open in state.open.values() {
+            let expected = peers.get(&open.peer).map_or(Incarnation::UNKNOWN, |info| info.incarnation);
+            let other = expected != Incarnation::UNKNOWN && expected != open.incarnation;
+            if other && !open.restricted && open.kind != ConnectionKind::Join {
+                open.close.cancel();
+            }
+        }
+    }
+
+    /// From now on this cluster: every connection made without one is closed.
+    pub(crate) fn set_cluster(&self, cluster: ClusterId) {
+        let mut state = self.state();
+        state.known.local.cluster = Some(cluster);
+        for open in state.open.values().filter(|open| open.restricted) {
+            open.close.cancel();
+        }
+    }
+}
+
+impl State {
+    /// Two processes on copies of one directory: neither is spoken to any more (SAFETY D3).
+    fn note(&mut self, hello: &Hello, verdict: Result<(), Refusal>) -> Result<(), Refusal> {
+        if let Err(Refusal::Clone { id, start }) = &verdict {
+            self.known.peers.entry(*id).or_default().cloned = Some((hello.incarnation, *start));
+            for open in self.open.values().filter(|open| open.peer == *id && open.start == *start) {
+                open.close.cancel();
+            }
+        }
+        verdict
+    }
+
+    fn leave(&mut self, id: u64) {
+        let Some(gone) = self.open.remove(&id) else { return };
+        let left = self.open.values().any(|open| open.peer == gone.peer && open.kind != ConnectionKind::Join);
+        if let Some(peer) = self.known.peers.get_mut(&gone.peer).filter(|_| !left) {
+            peer.live = None;
+        }
+        // What is remembered of strangers is bounded.
+        if !left && self.known.peers.len() > STRANGERS_MAX {
+            self.known.peers.retain(|_, peer: &mut KnownPeer| {
+                peer.live.is_some() || peer.incarnation != Incarnation::UNKNOWN
+            });
+        }
+    }
+}
+
+/// Nodes remembered before those that are neither members nor connected are forgotten.
+const STRANGERS_MAX: usize = 1024;
