@@ -200,6 +200,3 @@ fn guess(bytes: &[u8]) -> &'static str {
         ""
     }
 }
-
-#[cfg(test)]
-pub(crate) mod tests;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The `raft-node` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    raft_node::cli::run(std::env::args_os())
+}

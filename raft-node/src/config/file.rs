@@ -61,9 +61,10 @@ impl File {
                 });
             };
             let Some(text) = text_of(setting.kind, value) else {
-                let value = match setting.kind {
-                    Kind::Secret => "the value".to_owned(),
-                    _ => self.text.get(value.span()).unwrap_or_default().to_owned(),
+                let value = if setting.kind == Kind::Secret {
+                    "the value".to_owned()
+                } else {
+                    self.text.get(value.span()).unwrap_or_default().to_owned()
                 };
                 return Err(ConfigError::BadValue {
                     at: format!("{}:{line}: {}", self.path.display(), setting.key),

@@ -1,0 +1,6 @@
+//! Everything that needs a real process or a real socket.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod command_line;
+mod http;
