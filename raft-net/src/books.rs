@@ -136,6 +136,15 @@ impl Books {
         Ok(Ticket { books: Arc::clone(self), id, close, restricted })
     }
 
+    /// The peer cannot be reached over one of the connections we dialled: the others lead nowhere either.
+    pub(crate) fn give_up(&self, peer: NodeId) {
+        for open in self.state().open.values() {
+            if open.peer == peer && open.direction == Direction::Outbound {
+                open.close.cancel();
+            }
+        }
+    }
+
     /// The membership changed: connections of directories that are no longer the named ones are closed.
     pub(crate) fn set_peers(&self, peers: &BTreeMap<NodeId, PeerInfo>) {
         let mut state = self.state();

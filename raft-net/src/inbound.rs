@@ -206,8 +206,8 @@ impl From<FrameError> for Ended {
 
 /// Reads a control or bulk connection to its end.
 async fn serve(shared: &Shared, connection: Connection) -> Result<(), Ended> {
-    // The writing half is kept: dropping it would tell the peer that we are leaving.
-    let Connection { mut reader, writer: _writer, hello, ticket } = connection;
+    let Connection { mut reader, writer, hello, ticket } = connection;
+    let mut pulse = Pulse::new(writer)?;
     let kind = hello.kind;
     let bulk = kind == ConnectionKind::Bulk;
     reader
@@ -231,12 +231,47 @@ async fn serve(shared: &Shared, connection: Connection) -> Result<(), Ended> {
         };
         let Some(packet) = packet else { return Ok(()) };
         heard = Instant::now();
+        pulse.beat(heard)?;
         shared.stats.frames_received.fetch_add(1, Ordering::Relaxed);
         shared.stats.bytes_received.fetch_add(reader.take_received(), Ordering::Relaxed);
         let weight = packet.weight();
         if let Some(event) = admit(shared, &hello, ticket.restricted, packet)? {
             shared.events.deliver(bulk, event, weight).await;
         }
+    }
+}
+
+/// The sign of life that answers what comes in, now and then: the dialler of a connection learns from it that the peer
+/// is there. Never waits.
+struct Pulse {
+    writer: OwnedWriteHalf,
+    frame: Vec<u8>,
+    /// Bytes of `frame` that are written; all of them between two beats.
+    written: usize,
+    last: Option<Instant>,
+}
+
+impl Pulse {
+    fn new(writer: OwnedWriteHalf) -> Result<Pulse, FrameError> {
+        let mut frame = Vec::new();
+        Packet::KeepAlive.encode_head(&mut frame)?;
+        Ok(Pulse { writer, written: frame.len(), frame, last: None })
+    }
+
+    fn beat(&mut self, now: Instant) -> Result<(), FrameError> {
+        if self.written == self.frame.len() {
+            if self.last.is_some_and(|last| now.duration_since(last) < BEATS_APART) {
+                return Ok(());
+            }
+            self.last = Some(now);
+            self.written = 0;
+        }
+        match self.writer.try_write(&self.frame[self.written..]) {
+            Ok(count) => self.written += count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 }
 
@@ -326,6 +361,8 @@ pub(crate) async fn tell(writer: &mut OwnedWriteHalf, packet: &Packet) -> Result
     Ok(())
 }
 
+/// Signs of life are sent at most this often. Well below half of any silence timeout.
+const BEATS_APART: Duration = Duration::from_millis(200);
 const CONTROL_READ_BYTES: usize = 16 << 10;
 const BULK_READ_BYTES: usize = 128 << 10;
 /// What an offer or a wish to join counts for among the events that wait.

@@ -9,7 +9,7 @@ pub struct NetOptions {
     pub entry_bytes_max: usize,
     /// From accepting or dialling to the end of the handshake. Default 5 s.
     pub handshake_timeout: Duration,
-    /// For a TCP connection to be made. Default 2 s.
+    /// For a TCP connection to be made; after a dial that ran into it the next begins at once. Default 1 s.
     pub dial_timeout: Duration,
     /// The second attempt to reach a peer comes this long after the first, which is immediate. Default 20 ms.
     pub backoff_min: Duration,
@@ -33,8 +33,12 @@ pub struct NetOptions {
     pub unauthenticated_per_ip_max: usize,
     /// Connections that have finished their handshake; a newcomer beyond is refused. Default 1,024.
     pub inbound_max: usize,
-    /// A connection without anything to send says so this often. Default 10 s.
+    /// A connection without anything to send says so this often. Default 1 s.
     pub keepalive: Duration,
+    /// A peer that was sent something over its control connection and has not stirred for this long is out of reach:
+    /// both connections are given up and made again. Left to TCP, a connection that was cut off for a minute may
+    /// sleep for another minute after the cut has healed. At least 1 s; default 2 s.
+    pub silence_timeout: Duration,
     /// A connection that stays silent for this long is closed. Must exceed `keepalive` of every peer. Default 60 s.
     pub idle_timeout: Duration,
     /// A write that makes no progress for this long closes its connection. Default 10 s.
@@ -51,7 +55,7 @@ impl Default for NetOptions {
         NetOptions {
             entry_bytes_max: 32 << 20,
             handshake_timeout: Duration::from_secs(5),
-            dial_timeout: Duration::from_secs(2),
+            dial_timeout: Duration::from_secs(1),
             backoff_min: Duration::from_millis(20),
             backoff_max: Duration::from_secs(1),
             control_queue_bytes_max: 4 << 20,
@@ -62,7 +66,8 @@ impl Default for NetOptions {
             unauthenticated_max: 256,
             unauthenticated_per_ip_max: 64,
             inbound_max: 1024,
-            keepalive: Duration::from_secs(10),
+            keepalive: Duration::from_secs(1),
+            silence_timeout: Duration::from_secs(2),
             idle_timeout: Duration::from_secs(60),
             write_stall_timeout: Duration::from_secs(10),
             snapshot_bytes_per_second: None,

@@ -238,6 +238,9 @@ pub(crate) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, kind: ConnectionK
                     link.connected.store(false, Ordering::Relaxed);
                     lock(&link.queue).writing = false;
                     info!(peer = %peer.id, %kind, %why, "connection lost");
+                    if kind == ConnectionKind::Control && matches!(why, End::Silent | End::Stalled) {
+                        shared.books.give_up(peer.id);
+                    }
                     if let End::Refused(refusal) = &why {
                         shared.refused(peer.id, true, refusal);
                     }
@@ -249,7 +252,10 @@ pub(crate) async fn keep(shared: Arc<Shared>, peer: Arc<Peer>, kind: ConnectionK
                     link.clear(&shared.stats);
                     failed(&shared, &peer, kind, &error);
                     *lock(&link.last_error) = Some(error.to_string());
-                    attempt = attempt.saturating_add(1);
+                    // A dial that timed out has waited already.
+                    let timed_out =
+                        matches!(&error, HandshakeError::Io(io) if io.kind() == io::ErrorKind::TimedOut);
+                    attempt = if timed_out { 0 } else { attempt.saturating_add(1) };
                 }
             }
             if attempt > 0 {
@@ -301,6 +307,8 @@ enum End {
     Refused(Refusal),
     #[error("no progress in writing")]
     Stalled,
+    #[error("no sign of life")]
+    Silent,
     #[error("{0}")]
     Frame(#[from] FrameError),
     #[error("{0}")]
@@ -322,14 +330,21 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
     let options = &shared.options;
     let mut packets = Vec::new();
     let mut batch = Batch::default();
+    let control = link.kind == ConnectionKind::Control;
+    let stall = if control { options.silence_timeout } else { options.write_stall_timeout };
     let mut last_write = Instant::now();
-    let keepalive = sleep(options.keepalive);
-    tokio::pin!(keepalive);
+    // When the first write was made that nothing has answered yet.
+    let mut unanswered: Option<Instant> = None;
+    let period = options.keepalive.min(options.silence_timeout / 2) / 2;
+    let tick = sleep(period);
+    tokio::pin!(tick);
     let close = ticket.close.clone();
     loop {
         if link.take(&mut packets) {
             if ticket.restricted {
-                packets.retain(|packet| matches!(packet, Packet::Founding(_)));
+                let queued = packets.len();
+                packets.retain(|packet| matches!(packet, Packet::Founding(_) | Packet::KeepAlive));
+                link.lost(queued - packets.len(), &shared.stats);
             }
             let refused = batch.fill(packets.drain(..), frame_bytes_max);
             if refused > 0 {
@@ -339,7 +354,7 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
             let written = tokio::select! {
                 biased;
                 () = close.cancelled() => return End::Cancelled,
-                written = batch.write(&writer, options.write_stall_timeout, &shared.stats) => written,
+                written = batch.write(&writer, stall, &shared.stats) => written,
             };
             match written {
                 Ok(true) => {}
@@ -347,6 +362,7 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
                 Err(error) => return error.into(),
             }
             last_write = Instant::now();
+            unanswered = unanswered.or(Some(last_write));
             continue;
         }
         tokio::select! {
@@ -354,7 +370,7 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
             () = close.cancelled() => return End::Cancelled,
             () = link.wake.notified() => {}
             received = reader.next() => match received {
-                Ok(Some(Packet::KeepAlive)) => {}
+                Ok(Some(Packet::KeepAlive)) => unanswered = None,
                 Ok(Some(Packet::Refusal(refusal))) => return End::Refused(*refusal),
                 Ok(Some(other)) => {
                     return FrameError::Misplaced { frame: other.kind().name(), connection: link.kind }.into();
@@ -362,12 +378,16 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
                 Ok(None) => return End::Closed,
                 Err(error) => return error.into(),
             },
-            () = &mut keepalive => {
-                if last_write.elapsed() >= options.keepalive {
+            () = &mut tick => {
+                let silent = unanswered.map_or(Duration::ZERO, |since| since.elapsed());
+                if control && silent >= options.silence_timeout {
+                    return End::Silent;
+                }
+                if last_write.elapsed() >= options.keepalive || silent >= options.silence_timeout / 2 {
                     // A full queue needs no keep-alive.
                     let _ = link.push(Packet::KeepAlive, &shared.stats);
                 }
-                keepalive.as_mut().reset(Instant::now() + options.keepalive / 2);
+                tick.as_mut().reset(Instant::now() + period);
             }
         }
     }

@@ -178,6 +178,15 @@ impl Stream {
         Ok(received.map_err(|_| SnapshotError::Stalled)??.ok_or(FrameError::Truncated)?)
     }
 
+    /// Says no, and waits a moment for the other side to hang up: closing with bytes unread would reset the
+    /// connection, and the reason could be lost with it.
+    async fn say_no(&mut self, reason: SnapshotRefusal) -> Result<(), SnapshotError> {
+        self.tell(&Packet::SnapshotRefuse(reason)).await?;
+        let hung_up = async { while let Ok(Some(_)) = self.reader.next().await {} };
+        drop(timeout(HANG_UP_TIMEOUT, hung_up).await);
+        Ok(())
+    }
+
     async fn tell(&mut self, packet: &Packet) -> Result<(), SnapshotError> {
         timeout(self.patience, tell(&mut self.writer, packet)).await.map_err(|_| SnapshotError::Stalled)?
     }
@@ -202,7 +211,7 @@ impl IncomingSnapshot {
 
     /// Says no and closes. That the sender could not be told makes no difference.
     pub async fn refuse(mut self, reason: SnapshotRefusal) {
-        drop(self.stream.tell(&Packet::SnapshotRefuse(reason)).await);
+        drop(self.stream.say_no(reason).await);
     }
 
     /// Takes the snapshot from `offset` on: zero, or as many bytes as an earlier, broken transfer of the same
@@ -272,14 +281,16 @@ impl SnapshotReceiver {
     /// # Errors
     /// If not all of it has come, or the answer could not be sent; the sender will then try again.
     pub async fn finish(mut self, outcome: Result<(), SnapshotRefusal>) -> Result<(), SnapshotError> {
-        let packet = match outcome {
-            Ok(()) if !self.done => return Err(SnapshotError::Protocol("it is not complete")),
-            Ok(()) => Packet::SnapshotAck,
-            Err(reason) => Packet::SnapshotRefuse(reason),
-        };
-        self.stream.tell(&packet).await
+        match outcome {
+            Ok(()) if !self.done => Err(SnapshotError::Protocol("it is not complete")),
+            Ok(()) => self.stream.tell(&Packet::SnapshotAck).await,
+            Err(reason) => self.stream.say_no(reason).await,
+        }
     }
 }
+
+/// How long a receiver that said no waits for the sender to notice.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Sends one snapshot over a connection made for it.
 ///

@@ -11,6 +11,7 @@ use raft_net::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 use crate::cluster::{CLUSTER, Node, identity, pair};
@@ -373,4 +374,60 @@ async fn a_dialled_port_that_speaks_something_else_is_left_alone() {
         assert!(Instant::now() < deadline, "{error}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Forwards connections to `to`. While `cut` says so, and for ever on connections it then hits, nothing passes, and
+/// neither end notices.
+async fn wire(to: String, cut: watch::Receiver<bool>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let (to, mut cut) = (to.clone(), cut.clone());
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(to).await.unwrap();
+                tokio::select! {
+                    biased;
+                    _ = cut.wait_for(|cut| *cut) => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_dialled_again_until_it_answers() {
+    let options = NetOptions {
+        silence_timeout: Duration::from_secs(1),
+        handshake_timeout: Duration::from_millis(300),
+        ..NetOptions::default()
+    };
+    let mut one = Node::with(identity(1), options).await;
+    let two = Node::start(2).await;
+    let (cut, is_cut) = watch::channel(false);
+    let info = PeerInfo { address: wire(two.address.clone(), is_cut).await, incarnation: Incarnation(200) };
+    one.transport.set_peers([(NodeId(2), info)].into());
+    one.until_connected(NodeId(2)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(one.events.try_recv().is_none(), "a healthy connection was made again");
+
+    cut.send(true).unwrap();
+    let began = Instant::now();
+    loop {
+        let _ = one.transport.send(&one.heartbeat(NodeId(2), 1));
+        let status = &one.transport.peers_status()[&NodeId(2)];
+        if !status.control_connected && !status.bulk_connected {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "the silence was not noticed");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    cut.send(false).unwrap();
+    let healed = Instant::now();
+    one.until_connected(NodeId(2)).await;
+    assert!(healed.elapsed() < Duration::from_secs(2), "{:?}", healed.elapsed());
 }

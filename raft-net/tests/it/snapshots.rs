@@ -109,7 +109,7 @@ async fn a_refusal_reaches_the_sender_with_its_reason() {
     receiver.next_chunk().await.unwrap();
     receiver.finish(Err(SnapshotRefusal::Busy)).await.unwrap();
     let (_, error) = ended(&mut one).await;
-    assert!(error.is_some());
+    assert!(matches!(error, Some(SnapshotError::Refused(SnapshotRefusal::Busy))), "{error:?}");
 }
 
 #[tokio::test]
