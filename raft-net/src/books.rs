@@ -106,6 +106,9 @@ impl Books {
             return Err(Refusal::ShuttingDown);
         }
         let inbound = state.open.values().filter(|open| open.direction == Direction::Inbound).count();
+        if direction == Direction::Inbound && inbound >= state.inbound_max {
+            return Err(Refusal::TooMany);
+        }
         let restricted = !may_do_more_than_found(hello, &state.known.local);
         let close = parent.child_token();
         if kind != ConnectionKind::Join {
@@ -117,9 +120,6 @@ impl Books {
             if kind != ConnectionKind::Join && (!same_process || same_place) {
                 open.close.cancel();
             }
-        }
-        if direction == Direction::Inbound && inbound >= state.inbound_max {
-            return Err(Refusal::TooMany);
         }
         let id = state.next;
         state.next += 1;

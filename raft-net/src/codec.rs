@@ -200,3 +200,6 @@ fn guess(bytes: &[u8]) -> &'static str {
         ""
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

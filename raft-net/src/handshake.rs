@@ -498,3 +498,6 @@ pub fn read_opening(bytes: &[u8]) -> Result<Hello, HandshakeError> {
         other => Err(HandshakeError::Unexpected(other.kind().name())),
     }
 }
+
+#[cfg(test)]
+mod tests;

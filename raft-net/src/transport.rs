@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -133,7 +133,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// The last refusal told, per peer, so that a retry every second is not an event every second.
-    refusals: Mutex<BTreeMap<NodeId, (bool, Refusal)>>,
+    refusals: Mutex<BTreeMap<NodeId, (bool, Refusal, Instant)>>,
     /// Outgoing snapshots, with a number each.
     snapshots: Mutex<BTreeMap<NodeId, (u64, CancellationToken)>>,
     next_snapshot: AtomicU64,
@@ -146,13 +146,16 @@ impl Shared {
 
     /// A connection was refused: said once, until something else happens.
     pub(crate) fn refused(&self, peer: NodeId, by_peer: bool, reason: &Refusal) {
-        let told = (by_peer, reason.clone());
         let mut refusals = lock(&self.refusals);
-        // Strangers may claim any id: what is remembered of them is bounded.
-        if refusals.get(&peer) == Some(&told) || refusals.len() > REFUSALS_MAX {
+        // Whoever reaches the port may claim any id and vary the reason: what is remembered and told is bounded.
+        let known = match refusals.get(&peer) {
+            Some((by, told, when)) => (*by == by_peer && told == reason) || when.elapsed() < REFUSALS_APART,
+            None => refusals.len() >= REFUSALS_MAX,
+        };
+        if known {
             return;
         }
-        refusals.insert(peer, told);
+        refusals.insert(peer, (by_peer, reason.clone(), Instant::now()));
         drop(refusals);
         if by_peer {
             warn!(%peer, %reason, "the peer refused the connection");
@@ -491,3 +494,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CONTROL_REPLY_BYTES_MAX: usize = 16 << 10;
 /// Refusals remembered, over all ids ever claimed.
 const REFUSALS_MAX: usize = 1024;
+/// Different refusals of one peer are told at most this often; what is skipped comes again with the next attempt.
+const REFUSALS_APART: Duration = Duration::from_millis(500);

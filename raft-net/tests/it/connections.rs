@@ -174,7 +174,7 @@ async fn heartbeats_do_not_wait_behind_appends() {
     // The receiver takes nothing: its bulk budget fills, and TCP holds the appends back.
     let payload = Bytes::from(vec![9_u8; 1 << 20]);
     for index in 0..150 {
-        let _ = one.transport.send(&one.append(NodeId(2), index, &[payload.clone()]));
+        let _ = one.transport.send(&one.append(NodeId(2), index, std::slice::from_ref(&payload)));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let began = Instant::now();
