@@ -29,6 +29,26 @@ pub enum ReadError {
     Halted,
 }
 
+/// Leadership was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransferError {
+    /// Ask `leader`.
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// Another transfer is going on.
+    InProgress,
+    /// The target is no voter, or this node itself.
+    NotAVoter,
+    /// The target did not answer lately.
+    Unreachable,
+    /// The target would take too long to catch up.
+    TooFarBehind,
+    /// The node has halted.
+    Halted,
+}
+
 /// An input was refused. The core is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepError {
@@ -94,6 +114,20 @@ impl fmt::Display for ReadError {
     }
 }
 
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransferError::NotLeader { leader: Some(leader) } => write!(f, "not the leader; {leader} is"),
+            TransferError::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
+            TransferError::InProgress => f.write_str("leadership is being handed over already"),
+            TransferError::NotAVoter => f.write_str("the target has no vote, or leads already"),
+            TransferError::Unreachable => f.write_str("the target did not answer lately"),
+            TransferError::TooFarBehind => f.write_str("the target is too far behind to take over"),
+            TransferError::Halted => f.write_str("the node has halted"),
+        }
+    }
+}
+
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -121,5 +155,6 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for ProposeError {}
 impl std::error::Error for ReadError {}
+impl std::error::Error for TransferError {}
 impl std::error::Error for StepError {}
 impl std::error::Error for StartError {}

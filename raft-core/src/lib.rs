@@ -1,4 +1,9 @@
 //! The Raft consensus algorithm as a pure state machine: no clock, no disk, no socket, no thread.
+//!
+//! [`Raft`] takes inputs and hands out [`Ready`]; its documentation tells how to drive it. To read the code, follow
+//! the modules in the order below: what is talked about, the queues and tables, the roles, the dispatcher.
+
+mod types;
 
 mod conf_state;
 mod config;
@@ -6,9 +11,33 @@ mod entry;
 mod error;
 mod input;
 mod message;
-mod raft;
 mod ready;
-mod types;
+
+mod rng;
+
+mod apply_queue;
+mod durability;
+mod fetching;
+mod log;
+mod membership;
+mod progress;
+mod quorum;
+mod read_index;
+mod tail;
+mod term_runs;
+mod validate;
+
+mod candidate;
+mod follower;
+mod leader;
+mod replication;
+mod shared;
+
+mod invariants;
+mod raft;
+
+#[cfg(test)]
+mod test_util;
 
 pub use conf_state::{
     ADDRESS_BYTES_MAX, CONF_STATE_BYTES_MAX, ConfError, ConfState, MEMBERS_MAX, Member, VOTERS_MAX,
@@ -17,9 +46,10 @@ pub use config::{Config, ConfigError, Recovered};
 pub use entry::{
     ENTRY_OVERHEAD_BYTES, Entries, Entry, EntryKind, HardState, SessionSeq, SnapshotMeta, TermRun,
 };
-pub use error::{ProposeError, ReadError, StartError, StepError};
+pub use error::{ProposeError, ReadError, StartError, StepError, TransferError};
 pub use input::{Input, Proposal, ReadToken};
 pub use message::{AppendOutcome, Body, Message};
+pub use progress::PeerStatus;
 pub use raft::Raft;
 pub use ready::{
     Apply, Event, Fetch, FetchId, HaltReason, ReadOutcome, Ready, RoleKind, SnapshotMark, Write,

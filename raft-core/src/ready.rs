@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// One batch of work for the runtime.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Ready {
     /// Send now. None of these promises anything that is not on disk already. May be lost, doubled or reordered.
@@ -28,7 +28,7 @@ pub struct Ready {
 }
 
 /// One atomic and ordered addition to the log: after a crash all of it is found or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
     /// Its number, one above the write before.
     pub id: WriteId,
@@ -43,7 +43,7 @@ pub struct Write {
 }
 
 /// A snapshot becomes part of the log's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SnapshotMark {
     /// What it covers.
     pub meta: SnapshotMeta,
@@ -54,7 +54,7 @@ pub struct SnapshotMark {
 }
 
 /// Work for the state machine. One queue carries both kinds, so that no entry overtakes a snapshot (SAFETY N4).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Apply {
     /// Committed entries, each handed out exactly once and in order.
     Entries(Vec<Entry>),
@@ -63,7 +63,7 @@ pub enum Apply {
 }
 
 /// The answer to a read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadOutcome {
     /// Whose.
     pub token: ReadToken,
@@ -103,7 +103,7 @@ pub enum RoleKind {
 }
 
 /// A change worth telling.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// This node's role, term or leader changed.
     RoleChanged {

@@ -1,0 +1,237 @@
+//! What the state machine gets, exactly once and in order, in pages bounded by bytes (SAFETY N4).
+
+use std::collections::VecDeque;
+
+use crate::{
+    Apply, Config, Entry, Fetch, FetchId, Instant, LogIndex, SnapshotMeta, fetching::Fetching, log::Log,
+};
+
+/// How far the state machine was fed and how far it got.
+///
+/// Invariant: `applied <= handed <= commit`; while a restore waits for its mark nothing else is handed out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ApplyQueue {
+    handed: LogIndex,
+    applied: LogIndex,
+    /// Pages handed out and not yet reported applied: their last index and bytes.
+    pages: VecDeque<(LogIndex, usize)>,
+    pages_bytes: usize,
+    restore: Option<Restore>,
+    fetching: Fetching,
+    /// Entries that were fetched, from `handed + 1` on.
+    fetched: Vec<Entry>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Restore {
+    meta: SnapshotMeta,
+    /// The snapshot's mark is durable.
+    marked: bool,
+}
+
+impl ApplyQueue {
+    /// The state machine starts with everything up to `applied`.
+    pub(crate) fn new(applied: LogIndex) -> ApplyQueue {
+        ApplyQueue {
+            handed: applied,
+            applied,
+            pages: VecDeque::new(),
+            pages_bytes: 0,
+            restore: None,
+            fetching: Fetching::default(),
+            fetched: Vec::new(),
+        }
+    }
+
+    pub(crate) fn handed(&self) -> LogIndex {
+        self.handed
+    }
+
+    pub(crate) fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// A received snapshot replaces the state machine once its mark is durable. What was not handed out yet is
+    /// covered by it.
+    pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
+        self.restore = Some(Restore { meta, marked: false });
+        self.fetching.cancel();
+        self.fetched.clear();
+    }
+
+    /// The mark of a received snapshot up to `last` is durable.
+    pub(crate) fn marked(&mut self, last: LogIndex) {
+        if let Some(restore) = self.restore.as_mut().filter(|restore| restore.meta.last.index <= last) {
+            restore.marked = true;
+        }
+    }
+
+    /// The state machine got up to here; `false` if it was never asked to.
+    pub(crate) fn applied_to(&mut self, index: LogIndex) -> bool {
+        if index > self.handed {
+            return false;
+        }
+        self.applied = self.applied.max(index);
+        while let Some((_, bytes)) = self.pages.pop_front_if(|(last, _)| *last <= index) {
+            self.pages_bytes = self.pages_bytes.saturating_sub(bytes);
+        }
+        true
+    }
+
+    /// Takes fetched entries; `false` if `id` is not this queue's request.
+    pub(crate) fn take_fetched(&mut self, id: FetchId, entries: Vec<Entry>, log: &Log, now: Instant) -> bool {
+        let Some(first) = self.fetching.asked(id) else { return false };
+        if entries.is_empty() || !log.holds_all(first, &entries) {
+            self.fetching.failed(now);
+        } else {
+            self.fetching.done();
+            self.fetched = entries;
+        }
+        true
+    }
+
+    /// Notes that a fetch failed; `false` if `id` is not this queue's request.
+    pub(crate) fn fetch_failed(&mut self, id: FetchId, now: Instant) -> bool {
+        let ours = self.fetching.asked(id).is_some();
+        if ours {
+            self.fetching.failed(now);
+        }
+        ours
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.fetching.deadline()
+    }
+
+    /// The work that may be handed out now; asks through `fetch` for what is not in memory.
+    pub(crate) fn take(
+        &mut self,
+        commit: LogIndex,
+        log: &Log,
+        config: &Config,
+        now: Instant,
+        fetch: &mut impl FnMut(LogIndex, LogIndex, usize) -> Fetch,
+    ) -> (Vec<Apply>, Option<Fetch>) {
+        let mut work = Vec::new();
+        if let Some(restore) = self.restore.take_if(|restore| restore.marked) {
+            self.handed = restore.meta.last.index;
+            self.pages.push_back((self.handed, 0));
+            work.push(Apply::Restore(restore.meta));
+        }
+        if self.restore.is_some() {
+            return (work, None);
+        }
+        while self.handed < commit && (self.pages_bytes < config.unapplied_bytes_max || self.pages.is_empty())
+        {
+            let first = self.handed.next();
+            let page = if self.fetched.is_empty() {
+                log.slice(first, commit, config.apply_bytes_max)
+            } else {
+                Some(std::mem::take(&mut self.fetched))
+            };
+            let Some(page) = page else {
+                if !self.fetching.is_ready(now) {
+                    break;
+                }
+                let last = commit.min(log.first_in_memory().prev());
+                let request = fetch(first, last, config.apply_bytes_max);
+                self.fetching.begin(request.id, first);
+                return (work, Some(request));
+            };
+            let Some(last) = page.last().map(|entry| entry.id.index) else { break };
+            let bytes = page.iter().map(Entry::size_bytes).sum();
+            self.handed = last;
+            self.pages.push_back((last, bytes));
+            self.pages_bytes = self.pages_bytes.saturating_add(bytes);
+            work.push(Apply::Entries(page));
+        }
+        (work, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ConfState, LogId, Member, NodeId, Recovered, test_util::entry};
+
+    fn log(entries: u64) -> Log {
+        let conf = ConfState::of_voters([(NodeId(1), Member::default())]);
+        let mut log = Log::recover(Recovered::fresh(conf)).unwrap();
+        for index in 1..=entries {
+            log.append(entry(1, index));
+        }
+        log
+    }
+
+    fn config(page: usize, unapplied: usize) -> Config {
+        Config { apply_bytes_max: page, unapplied_bytes_max: unapplied, ..Config::new(NodeId(1), 1) }
+    }
+
+    fn request(first: LogIndex, last: LogIndex, bytes_max: usize) -> Fetch {
+        Fetch { id: FetchId(first.0), first, last, bytes_max }
+    }
+
+    fn indexes(work: &[Apply]) -> Vec<Vec<u64>> {
+        let page = |apply: &Apply| match apply {
+            Apply::Entries(page) => page.iter().map(|entry| entry.id.index.0).collect(),
+            Apply::Restore(meta) => vec![0, meta.last.index.0],
+        };
+        work.iter().map(page).collect()
+    }
+
+    #[test]
+    fn pages_keep_to_their_bytes_and_stop_at_a_slow_state_machine() {
+        let (log, config) = (log(6), config(130, 200));
+        let mut queue = ApplyQueue::new(LogIndex::ZERO);
+        let take = |queue: &mut ApplyQueue| queue.take(LogIndex(6), &log, &config, Instant(0), &mut request);
+        assert_eq!(indexes(&take(&mut queue).0), [vec![1, 2], vec![3, 4]]);
+        assert!(take(&mut queue).0.is_empty(), "too much is not applied yet");
+        assert!(queue.applied_to(LogIndex(2)));
+        assert_eq!(indexes(&take(&mut queue).0), [vec![5, 6]]);
+        assert!(!queue.applied_to(LogIndex(7)), "never handed out");
+    }
+
+    #[test]
+    fn what_is_not_in_memory_is_fetched_once() {
+        let mut log = log(4);
+        log.trim_tail(LogIndex(2), 0);
+        let config = config(1000, 1000);
+        let mut queue = ApplyQueue::new(LogIndex::ZERO);
+        let (work, fetch) = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request);
+        let fetch = fetch.unwrap();
+        assert_eq!((work.len(), fetch.first, fetch.last), (0, LogIndex(1), LogIndex(2)));
+        assert!(queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.is_none());
+        assert!(!queue.take_fetched(FetchId(9), vec![entry(1, 1)], &log, Instant(0)));
+        assert!(queue.take_fetched(fetch.id, vec![entry(1, 1), entry(1, 2)], &log, Instant(0)));
+        let (work, _) = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request);
+        assert_eq!(indexes(&work), [vec![1, 2], vec![3, 4]]);
+    }
+
+    #[test]
+    fn a_wrong_answer_is_a_failure_and_asked_again_later() {
+        let mut log = log(4);
+        log.trim_tail(LogIndex(4), 0);
+        let config = config(1000, 1000);
+        let mut queue = ApplyQueue::new(LogIndex::ZERO);
+        let fetch = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.unwrap();
+        assert!(queue.take_fetched(fetch.id, vec![entry(2, 1)], &log, Instant(0)));
+        assert!(queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.is_none());
+        let later = queue.deadline().unwrap();
+        assert!(queue.take(LogIndex(4), &log, &config, later, &mut request).1.is_some());
+    }
+
+    #[test]
+    fn a_restore_waits_for_its_mark_and_entries_wait_for_it() {
+        let mut queue = ApplyQueue::new(LogIndex(3));
+        let mut log = log(0);
+        let meta = SnapshotMeta { last: LogId::new(1, 9), ..log.snapshot().clone() };
+        log.reset(meta.clone());
+        log.append(entry(1, 10));
+        queue.restore(meta);
+        let config = config(1000, 1000);
+        assert!(queue.take(LogIndex(10), &log, &config, Instant(0), &mut request).0.is_empty());
+        queue.marked(LogIndex(9));
+        let (work, _) = queue.take(LogIndex(10), &log, &config, Instant(0), &mut request);
+        assert_eq!(indexes(&work), [vec![0, 9], vec![10]]);
+    }
+}

@@ -1,0 +1,340 @@
+//! What is on disk, what is on its way there, and which messages wait for it.
+
+use std::collections::VecDeque;
+
+use crate::{Entries, HardState, LogId, LogIndex, Message, SnapshotMark, Write, WriteId, log::Log};
+
+/// The queue of writes as the core sees it.
+///
+/// Invariants:
+/// - write numbers are consecutive, and writes become durable in their order;
+/// - `durable` never covers an entry that was cut off since its write was handed out (SAFETY L7);
+/// - a held message leaves only after the write it needs (SAFETY E3, L6), or never.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Durability {
+    staged: Staged,
+    /// Handed out and not yet reported durable, oldest first.
+    pending: VecDeque<Pending>,
+    issued: WriteId,
+    persisted: WriteId,
+    /// Everything up to here is on disk as the log has it now.
+    durable: LogIndex,
+    held: Vec<Held>,
+}
+
+/// What the next write will contain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Staged {
+    hard_state: bool,
+    truncate_after: Option<LogIndex>,
+    snapshot: Option<SnapshotMark>,
+    /// Entries from here to the end of the log.
+    first: Option<LogIndex>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Pending {
+    id: WriteId,
+    hard_state: bool,
+    /// The last entry it makes durable; lowered when entries are cut off.
+    last: LogIndex,
+    mark: Option<Marked>,
+}
+
+/// A snapshot mark that became durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Marked {
+    pub(crate) last: LogId,
+    pub(crate) received: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Held {
+    needs: WriteId,
+    message: Message,
+}
+
+impl Durability {
+    /// Starts with a log that is on disk up to `durable`.
+    pub(crate) fn new(durable: LogIndex) -> Durability {
+        Durability {
+            staged: Staged::default(),
+            pending: VecDeque::new(),
+            issued: WriteId(0),
+            persisted: WriteId(0),
+            durable,
+            held: Vec::new(),
+        }
+    }
+
+    /// Everything up to here is on disk.
+    pub(crate) fn durable(&self) -> LogIndex {
+        self.durable
+    }
+
+    /// Whether term and vote are on disk as they are in memory.
+    pub(crate) fn hard_state_is_durable(&self) -> bool {
+        self.needs_for_hard_state() <= self.persisted
+    }
+
+    /// Term or vote changed. What waited in an older term is dropped: nobody needs it, and an acknowledgement must
+    /// not outlive the entries it speaks of (SAFETY L7).
+    pub(crate) fn stage_term(&mut self) {
+        self.staged.hard_state = true;
+        self.held.clear();
+    }
+
+    /// The vote changed within the term.
+    pub(crate) fn stage_vote(&mut self) {
+        self.staged.hard_state = true;
+    }
+
+    /// Entries from `first` to the end of the log are new.
+    pub(crate) fn stage_append(&mut self, first: LogIndex) {
+        self.staged.first.get_or_insert(first);
+    }
+
+    /// Everything behind `index` was cut off.
+    pub(crate) fn stage_truncate(&mut self, index: LogIndex) {
+        match self.staged.first {
+            // Only entries that no write has seen yet were cut.
+            Some(first) if index.next() > first => {}
+            Some(first) if index.next() == first => self.staged.first = None,
+            Some(_) | None => {
+                let cut = self.staged.truncate_after.map_or(index, |earlier| earlier.min(index));
+                self.staged.truncate_after = Some(cut);
+                self.staged.first = None;
+            }
+        }
+        self.clamp(index);
+    }
+
+    /// A received snapshot replaces the log. `sure`: how far the old log is known to equal the leader's.
+    pub(crate) fn stage_reset(&mut self, mark: SnapshotMark, sure: LogIndex) {
+        self.staged = Staged { hard_state: self.staged.hard_state, ..Staged::default() };
+        self.staged.snapshot = Some(mark);
+        self.clamp(sure);
+    }
+
+    /// A snapshot of the own state machine is to be noted.
+    pub(crate) fn stage_mark(&mut self, mark: SnapshotMark) {
+        if self.staged.snapshot.as_ref().is_none_or(|staged| !staged.received) {
+            self.staged.snapshot = Some(mark);
+        }
+    }
+
+    /// Holds `message` until what it promises is on disk: the term it carries, the vote it may grant, and the log
+    /// up to `entries`. Gives it back if it may leave at once.
+    #[must_use]
+    pub(crate) fn hold(&mut self, message: Message, entries: LogIndex) -> Option<Message> {
+        let needs = self.needs_for_hard_state().max(self.needs_for_entries(entries));
+        if needs <= self.persisted {
+            return Some(message);
+        }
+        self.held.push(Held { needs, message });
+        None
+    }
+
+    /// The next write, if something has to be durable. A changed commit index alone is no reason for one.
+    pub(crate) fn take_write(&mut self, hard_state: HardState, log: &Log) -> Option<Write> {
+        let staged = std::mem::take(&mut self.staged);
+        if staged == Staged::default() {
+            return None;
+        }
+        let entries = match staged.first {
+            // Entries that are not durable stay in memory, so the slice is complete.
+            Some(first) => log.slice(first, log.last().index, usize::MAX).unwrap_or_default().into(),
+            None => Entries::EMPTY,
+        };
+        self.issued = WriteId(self.issued.0.saturating_add(1));
+        let reset = staged.snapshot.as_ref().filter(|mark| mark.resets_log).map(|mark| mark.meta.last.index);
+        let last = entries.last().map(|entry| entry.id.index).max(reset).unwrap_or_default();
+        self.pending.push_back(Pending {
+            id: self.issued,
+            hard_state: staged.hard_state,
+            last,
+            mark: staged.snapshot.as_ref().map(|m| Marked { last: m.meta.last, received: m.received }),
+        });
+        Some(Write {
+            id: self.issued,
+            hard_state,
+            truncate_after: staged.truncate_after,
+            snapshot: staged.snapshot,
+            entries,
+        })
+    }
+
+    /// Whether `id` is a write that was handed out.
+    pub(crate) fn was_issued(&self, id: WriteId) -> bool {
+        id <= self.issued
+    }
+
+    /// Notes that everything up to write `id` is durable. Tells the messages that may leave now and the marks that
+    /// became durable.
+    pub(crate) fn persisted(&mut self, id: WriteId) -> (Vec<Message>, Vec<Marked>) {
+        let mut marks = Vec::new();
+        while let Some(done) = self.pending.pop_front_if(|pending| pending.id <= id) {
+            self.durable = self.durable.max(done.last);
+            marks.extend(done.mark);
+        }
+        self.persisted = self.persisted.max(id);
+        let free = |held: &mut Held| held.needs <= self.persisted;
+        let free = self.held.extract_if(.., free).map(|held| held.message).collect();
+        (free, marks)
+    }
+
+    fn clamp(&mut self, index: LogIndex) {
+        for pending in &mut self.pending {
+            pending.last = pending.last.min(index);
+        }
+        self.durable = self.durable.min(index);
+    }
+
+    fn next_id(&self) -> WriteId {
+        WriteId(self.issued.0.saturating_add(1))
+    }
+
+    fn needs_for_hard_state(&self) -> WriteId {
+        if self.staged.hard_state {
+            return self.next_id();
+        }
+        self.pending.iter().rev().find(|pending| pending.hard_state).map_or(WriteId(0), |pending| pending.id)
+    }
+
+    fn needs_for_entries(&self, index: LogIndex) -> WriteId {
+        if index <= self.durable {
+            return WriteId(0);
+        }
+        let pending = self.pending.iter().find(|pending| pending.last >= index);
+        pending.map_or(self.next_id(), |pending| pending.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Body, CampaignId, ConfState, Member, NodeId, Recovered, SnapshotMeta, Term, test_util::entry,
+    };
+
+    struct Disk {
+        log: Log,
+        queue: Durability,
+    }
+
+    impl Disk {
+        fn new() -> Disk {
+            let conf = ConfState::of_voters([(NodeId(1), Member::default())]);
+            Disk {
+                log: Log::recover(Recovered::fresh(conf)).unwrap(),
+                queue: Durability::new(LogIndex::ZERO),
+            }
+        }
+
+        fn append(&mut self, term: u64, index: u64) {
+            self.log.append(entry(term, index));
+            self.queue.stage_append(LogIndex(index));
+        }
+
+        fn cut(&mut self, index: u64) {
+            self.log.truncate_after(LogIndex(index));
+            self.queue.stage_truncate(LogIndex(index));
+        }
+
+        fn write(&mut self) -> Option<Write> {
+            self.queue.take_write(HardState::default(), &self.log)
+        }
+
+        fn hold(&mut self, index: u64) -> bool {
+            self.queue.hold(message(index), LogIndex(index)).is_none()
+        }
+
+        fn persisted(&mut self, id: u64) -> Vec<u64> {
+            self.queue.persisted(WriteId(id)).0.iter().map(|message| message.term.0).collect()
+        }
+    }
+
+    /// Told apart by its term.
+    fn message(tag: u64) -> Message {
+        let body = Body::PreVoteReply { campaign: CampaignId(1), granted: true };
+        Message { from: NodeId(1), to: NodeId(2), term: Term(tag), body }
+    }
+
+    #[test]
+    fn an_acknowledgement_waits_for_the_write_that_covers_it() {
+        let mut disk = Disk::new();
+        disk.append(1, 1);
+        let first = disk.write().unwrap();
+        disk.append(1, 2);
+        assert!(disk.hold(1) && disk.hold(2), "neither is durable");
+        let second = disk.write().unwrap();
+        assert_eq!((first.id, second.id), (WriteId(1), WriteId(2)));
+        assert_eq!(disk.persisted(1), [1]);
+        assert_eq!(disk.queue.durable(), LogIndex(1));
+        assert_eq!(disk.persisted(2), [2]);
+        assert!(!disk.hold(2), "what is durable leaves at once");
+    }
+
+    #[test]
+    fn nothing_leaves_before_term_and_vote_are_durable() {
+        let mut disk = Disk::new();
+        disk.queue.stage_term();
+        assert!(disk.hold(0) && !disk.queue.hard_state_is_durable());
+        assert!(disk.write().is_some());
+        assert!(disk.hold(0));
+        assert_eq!(disk.persisted(1), [0, 0]);
+        assert!(disk.queue.hard_state_is_durable());
+        assert!(disk.write().is_none(), "nothing changed");
+    }
+
+    #[test]
+    fn the_completion_of_a_cut_suffix_does_not_count() {
+        let mut disk = Disk::new();
+        for index in 1..=5 {
+            disk.append(1, index);
+        }
+        assert!(disk.write().is_some());
+        disk.cut(2);
+        disk.append(2, 3);
+        let second = disk.write().unwrap();
+        assert_eq!((second.truncate_after, second.entries.len()), (Some(LogIndex(2)), 1));
+        disk.queue.persisted(WriteId(1));
+        assert_eq!(disk.queue.durable(), LogIndex(2), "3@2 is not on disk yet");
+        disk.queue.persisted(WriteId(2));
+        assert_eq!(disk.queue.durable(), LogIndex(3));
+    }
+
+    #[test]
+    fn entries_cut_before_any_write_saw_them_cost_no_truncation() {
+        let mut disk = Disk::new();
+        disk.append(1, 1);
+        disk.append(1, 2);
+        disk.cut(1);
+        let write = disk.write().unwrap();
+        assert_eq!((write.truncate_after, write.entries.len()), (None, 1));
+        disk.append(1, 2);
+        disk.cut(1);
+        assert!(disk.write().is_none());
+        disk.append(2, 2);
+        disk.cut(0);
+        assert_eq!(disk.write().unwrap().truncate_after, Some(LogIndex(0)));
+    }
+
+    #[test]
+    fn a_reset_keeps_what_was_sure_and_counts_only_once_durable() {
+        let mut disk = Disk::new();
+        for index in 1..=5 {
+            disk.append(1, index);
+        }
+        assert!(disk.write().is_some());
+        disk.queue.persisted(WriteId(1));
+        let meta = SnapshotMeta { last: LogId::new(2, 9), ..disk.log.snapshot().clone() };
+        disk.log.reset(meta.clone());
+        disk.queue.stage_reset(SnapshotMark { meta, received: true, resets_log: true }, LogIndex(3));
+        assert_eq!(disk.queue.durable(), LogIndex(3));
+        assert!(disk.hold(9));
+        assert!(disk.write().is_some());
+        let (free, marks) = disk.queue.persisted(WriteId(2));
+        assert_eq!((free.len(), marks.len(), disk.queue.durable()), (1, 1, LogIndex(9)));
+    }
+}

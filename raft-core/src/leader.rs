@@ -1,0 +1,368 @@
+//! Leading: take proposals, count acknowledgements, commit, confirm reads, hand over. Sending is in `replication`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    AppendOutcome, Body, Entry, EntryKind, Epoch, Event, Instant, LogId, LogIndex, NodeId, Now, Proposal,
+    ProposeError, ReadOutcome, Round, StepError, Timestamp, TransferError,
+    progress::{Progress, ProgressState},
+    quorum,
+    read_index::{Asker, ReadQueue},
+    shared::{Next, Shared, noop},
+};
+
+/// A leader's own state: gone when it steps down.
+///
+/// Invariant: it never changes or drops an entry of its own log (SAFETY L2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    pub(crate) epochs: u64,
+    /// The latest round; every append and heartbeat carries it.
+    pub(crate) round: Round,
+    reads: ReadQueue,
+    /// The end of the log at the election. Once it is committed, the commit index is current: every entry that was
+    /// committed before this term lies at or before it (SAFETY R1).
+    inherited: LogIndex,
+    /// Proposals of this term that are not committed: index and bytes.
+    uncommitted: VecDeque<(LogIndex, usize)>,
+    uncommitted_bytes: usize,
+    /// When to tell the followers of a commit that no append has carried.
+    pub(crate) notice_at: Option<Instant>,
+    transfer: Option<Transfer>,
+    /// Both clocks at the election: entries are stamped by the monotonic one, based on the other.
+    elected: Now,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Transfer {
+    to: NodeId,
+    deadline: Instant,
+    /// The target was told to campaign.
+    asked: bool,
+}
+
+impl Leader {
+    /// Takes office. A no-op is appended only if the log holds anything uncommitted: else there is nothing of earlier
+    /// terms to commit, and the commit index is current as it is (SAFETY R1).
+    pub(crate) fn new(shared: &mut Shared) -> Leader {
+        let inherited = shared.log.last().index;
+        let mut leader = Leader {
+            peers: BTreeMap::new(),
+            epochs: 0,
+            round: Round(1),
+            reads: ReadQueue::default(),
+            inherited,
+            uncommitted: VecDeque::new(),
+            uncommitted_bytes: 0,
+            notice_at: None,
+            transfer: None,
+            elected: shared.now,
+        };
+        leader.sync_peers(shared);
+        if inherited > shared.commit {
+            leader.append(shared, EntryKind::Noop, noop());
+        }
+        leader
+    }
+
+    /// Takes a command, unless too much waits already.
+    pub(crate) fn propose(&mut self, shared: &mut Shared, proposal: Proposal) -> Result<LogId, ProposeError> {
+        if self.transfer.is_some() {
+            return Err(ProposeError::Busy);
+        }
+        // One proposal always passes, however large.
+        let waiting = self.uncommitted_bytes;
+        if waiting > 0 && waiting.saturating_add(proposal.payload.len()) > shared.config.uncommitted_bytes_max
+        {
+            return Err(ProposeError::Busy);
+        }
+        Ok(self.append(shared, EntryKind::Command, proposal))
+    }
+
+    /// What became of an append or a snapshot at a peer.
+    pub(crate) fn append_reply(
+        &mut self,
+        shared: &mut Shared,
+        from: NodeId,
+        (epoch, round): (Epoch, Round),
+        outcome: AppendOutcome,
+    ) -> Result<Next, StepError> {
+        let last = shared.log.last().index;
+        if round > self.round || matches!(outcome, AppendOutcome::Matched(index) if index > last) {
+            return Err(StepError::BadMessage("it answers what was never sent"));
+        }
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch) else {
+            return Ok(Next::Stay);
+        };
+        peer.heard_at = shared.now.instant;
+        peer.acked_round = peer.acked_round.max(round);
+        match outcome {
+            AppendOutcome::Matched(index) => self.matched(shared, from, index, true),
+            AppendOutcome::Rejected { prev, hint } => self.rejected(shared, from, prev, hint),
+        }
+        self.confirm_reads(shared);
+        Ok(Next::Stay)
+    }
+
+    /// A heartbeat's answer proves that the sender follows, and how far its log does.
+    pub(crate) fn heartbeat_reply(
+        &mut self,
+        shared: &mut Shared,
+        from: NodeId,
+        (epoch, round): (Epoch, Round),
+        matched: LogIndex,
+        clock: Timestamp,
+    ) -> Result<Next, StepError> {
+        if round > self.round || matched > shared.log.last().index {
+            return Err(StepError::BadMessage("it answers what was never sent"));
+        }
+        let now = shared.now;
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch) else {
+            return Ok(Next::Stay);
+        };
+        peer.heard_at = now.instant;
+        peer.acked_round = peer.acked_round.max(round);
+        peer.clock_offset_ms = clock.0.wrapping_sub(now.wall.0).cast_signed();
+        let (checked, had) = peer.checked;
+        if round == checked && matched < had {
+            // Asked about an entry it had acknowledged as durable, it says that it does not have it (SAFETY P5). Its
+            // match stays, so that nothing committed is put in question; it gets nothing more in this epoch.
+            if !peer.regressed {
+                peer.regressed = true;
+                shared.out.events.push(Event::PeerRegressed { peer: from, matched: had, now: matched });
+            }
+        } else {
+            self.matched(shared, from, matched, false);
+        }
+        self.confirm_reads(shared);
+        Ok(Next::Stay)
+    }
+
+    /// A write became durable: the own copy counts up to there.
+    pub(crate) fn persisted(&mut self, shared: &mut Shared) {
+        self.advance_commit(shared);
+    }
+
+    /// Queues a read; `false` if too many wait.
+    pub(crate) fn read(&mut self, shared: &Shared, asker: Asker) -> bool {
+        let expires = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
+        self.reads.push(asker, expires)
+    }
+
+    /// Starts to hand over to `to`. Proposals wait until it has taken over or the deadline has passed (SAFETY X1).
+    pub(crate) fn transfer(&mut self, shared: &Shared, to: NodeId) -> Result<(), TransferError> {
+        if self.transfer.is_some() {
+            return Err(TransferError::InProgress);
+        }
+        let alive_ms = shared.config.election_timeout_max_ms;
+        let peer = self.peers.get(&to).filter(|_| shared.log.conf().voters.contains(&to));
+        let Some(peer) = peer else { return Err(TransferError::NotAVoter) };
+        if peer.regressed || peer.heard_at.plus_millis(alive_ms) <= shared.now.instant {
+            return Err(TransferError::Unreachable);
+        }
+        if !matches!(peer.state(), ProgressState::Replicate { .. })
+            || shared.log.bytes_from(peer.matched().next()) > shared.config.inflight_bytes_max as u64
+            || peer.matched().next() < shared.log.first_in_memory()
+        {
+            return Err(TransferError::TooFarBehind);
+        }
+        let deadline = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
+        self.transfer = Some(Transfer { to, deadline, asked: false });
+        Ok(())
+    }
+
+    pub(crate) fn transfer_target(&self) -> Option<NodeId> {
+        self.transfer.as_ref().map(|transfer| transfer.to)
+    }
+
+    /// Whether a quorum answered within the shortest election timeout: then nobody else can have been elected, and
+    /// strangers are not listened to (SAFETY E10).
+    pub(crate) fn has_quorum(&self, shared: &Shared) -> bool {
+        let min_ms = shared.config.election_timeout_min_ms;
+        self.quorum_heard_at(shared).is_some_and(|at| shared.now.instant < at.plus_millis(min_ms))
+    }
+
+    pub(crate) fn tick(&mut self, shared: &mut Shared) -> Next {
+        let now = shared.now.instant;
+        // Check-quorum: a leader that cannot commit makes room, and its heartbeats end with its role (dissertation
+        // 6.2).
+        if self.quorum_expires_at(shared).is_some_and(|at| at <= now) {
+            return Next::Follow;
+        }
+        self.transfer.take_if(|transfer| transfer.deadline <= now);
+        for asker in self.reads.expired(now) {
+            answer(shared, asker, None);
+        }
+        self.tick_peers(shared);
+        Next::Stay
+    }
+
+    /// Heartbeats, a notice, a transfer's end, a check of the quorum: nothing at all for a cluster of one.
+    pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
+        let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
+        let expires = self.quorum_expires_at(shared);
+        let own = [transfer, expires, self.reads.deadline(), self.notice_at];
+        own.into_iter().flatten().chain(self.peers_deadline(shared)).min()
+    }
+
+    /// Sends what is due: once for everything that came in together.
+    pub(crate) fn flush(&mut self, shared: &mut Shared) {
+        self.open_read_round(shared);
+        self.hand_over(shared);
+        self.replicate(shared);
+    }
+
+    /// Ends everything that was bound to leading.
+    pub(crate) fn end(&mut self, shared: &mut Shared) {
+        for asker in self.reads.abandon() {
+            answer(shared, asker, None);
+        }
+    }
+
+    /// The peer has everything up to `index`.
+    fn matched(&mut self, shared: &mut Shared, from: NodeId, index: LogIndex, append: bool) {
+        let now = shared.now.instant;
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let news = peer.advance(index, &shared.config, now);
+        let located = match peer.state() {
+            ProgressState::Replicate { .. } => false,
+            // A heartbeat's answer without news does not prove that the probe arrived.
+            ProgressState::Probe { .. } => (append || news) && index.next() >= peer.next(),
+            // Any acknowledgement from which the log can go on ends a snapshot (SAFETY P7).
+            ProgressState::Snapshot { .. } => index >= shared.log.start().index,
+        };
+        if located {
+            peer.replicate();
+        } else if !news && !append && peer.is_overdue(now) {
+            peer.lost();
+        }
+        if news {
+            self.advance_commit(shared);
+            self.arm_notice(shared);
+        }
+    }
+
+    /// The peer's log does not fit before `prev`.
+    fn rejected(&mut self, shared: &Shared, from: NodeId, prev: LogIndex, hint: LogId) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let counts = match peer.state() {
+            // Only the probe that waits can be refused; anything else is an old answer (SAFETY P3).
+            ProgressState::Probe { waiting } => *waiting && prev.next() == peer.next(),
+            ProgressState::Replicate { .. } => prev < peer.next(),
+            ProgressState::Snapshot { .. } => false,
+        };
+        if !counts || prev <= peer.matched() {
+            return;
+        }
+        // The latest entry of ours that the follower's hint does not rule out. Before the start of our log only a
+        // snapshot helps: the next send finds that out.
+        let fit = shared.log.latest_not_above(hint.index, hint.term).map_or(LogIndex::ZERO, |id| id.index);
+        peer.probe(fit.next().min(prev));
+    }
+
+    /// Commits what every majority has, if it is of this term (dissertation 5.4.2, Figure 3.7; SAFETY C1). The own
+    /// copy counts as far as it is durable (SAFETY C2): a quorum of others may be faster than the own disk.
+    fn advance_commit(&mut self, shared: &mut Shared) {
+        let (own, durable) = (shared.id(), shared.disk.durable());
+        let matched = |id| {
+            if id == own { durable } else { self.peers.get(&id).map_or(LogIndex::ZERO, Progress::matched) }
+        };
+        let Some(index) = quorum::reached(shared.log.conf(), matched) else { return };
+        if index <= shared.commit || shared.log.term_at(index) != Some(shared.term) {
+            return;
+        }
+        shared.commit_to(index);
+        while let Some((_, bytes)) = self.uncommitted.pop_front_if(|(last, _)| *last <= index) {
+            self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
+        }
+        self.arm_notice(shared);
+    }
+
+    /// Puts an entry at the end of the log. It is sent and written with the next [`flush`](Self::flush).
+    fn append(&mut self, shared: &mut Shared, kind: EntryKind, proposal: Proposal) -> LogId {
+        let id = shared.next_id();
+        let passed_ms = shared.now.instant.micros_since(self.elected.instant) / 1000;
+        let clock = Timestamp(self.elected.wall.0.saturating_add(passed_ms));
+        let Proposal { payload, checksum, session } = proposal;
+        let time = clock.max(shared.log.time());
+        let entry = Entry { id, time, session, kind, checksum, payload };
+        self.uncommitted.push_back((id.index, entry.size_bytes()));
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(entry.size_bytes());
+        shared.log.append(entry);
+        shared.disk.stage_append(id.index);
+        id
+    }
+
+    /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current.
+    fn open_read_round(&mut self, shared: &mut Shared) {
+        if !self.reads.wants_round() || shared.commit < self.inherited {
+            return;
+        }
+        self.round = Round(self.round.0.saturating_add(1));
+        self.reads.open_round(self.round, shared.commit);
+        let own = shared.id();
+        let conf = shared.log.conf();
+        let voters: Vec<NodeId> =
+            conf.all().into_iter().filter(|id| *id != own && conf.is_voter(*id)).collect();
+        for voter in voters {
+            self.send_heartbeat(shared, voter);
+        }
+        self.confirm_reads(shared);
+    }
+
+    /// Answers the reads whose round every majority has answered.
+    fn confirm_reads(&mut self, shared: &mut Shared) {
+        let (own, current) = (shared.id(), self.round);
+        let acked = |id| {
+            if id == own { current } else { self.peers.get(&id).map_or(Round(0), |peer| peer.acked_round) }
+        };
+        let Some(round) = quorum::reached(shared.log.conf(), acked) else { return };
+        for (asker, index) in self.reads.confirmed(round) {
+            answer(shared, asker, Some(index));
+        }
+    }
+
+    /// Tells the transfer's target to campaign once it has the whole log (SAFETY X1).
+    fn hand_over(&mut self, shared: &mut Shared) {
+        let Some(transfer) = self.transfer.as_mut() else { return };
+        let conf = shared.log.conf();
+        if !conf.voters.contains(&transfer.to) {
+            self.transfer = None;
+            return;
+        }
+        let matched = self.peers.get(&transfer.to).map(Progress::matched);
+        if !transfer.asked && matched == Some(shared.log.last().index) {
+            transfer.asked = true;
+            shared.send(transfer.to, Body::TimeoutNow);
+        }
+    }
+
+    /// The moment since when a quorum has answered; the leader itself always does.
+    fn quorum_heard_at(&self, shared: &Shared) -> Option<Instant> {
+        let own = shared.id();
+        let heard = |id| {
+            if id == own {
+                Instant(u64::MAX)
+            } else {
+                self.peers.get(&id).map_or(Instant(0), |peer| peer.heard_at)
+            }
+        };
+        quorum::reached(shared.log.conf(), heard)
+    }
+
+    fn quorum_expires_at(&self, shared: &Shared) -> Option<Instant> {
+        let max_ms = shared.config.election_timeout_max_ms;
+        self.quorum_heard_at(shared).filter(|at| *at != Instant(u64::MAX)).map(|at| at.plus_millis(max_ms))
+    }
+}
+
+/// Tells whoever asked.
+fn answer(shared: &mut Shared, asker: Asker, index: Option<LogIndex>) {
+    match asker {
+        Asker::Local(token) => shared.out.reads.push(ReadOutcome { token, index }),
+        Asker::Follower { from, start, request } => {
+            shared.send(from, Body::ReadIndexReply { start, request, index });
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! What a leader knows of one peer (SAFETY P1 to P7).
+
+use std::collections::VecDeque;
+
+use crate::{Config, Epoch, Instant, LogIndex, Round, fetching::Fetching};
+
+/// A peer as its leader sees it.
+///
+/// Invariant: `matched < next`; `matched` never decreases (SAFETY P1).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Progress {
+    /// The peer's log equals ours up to here, durably.
+    matched: LogIndex,
+    /// The next entry to send.
+    next: LogIndex,
+    state: ProgressState,
+    /// Answers of another epoch are dropped (SAFETY P4).
+    pub(crate) epoch: Epoch,
+    /// The last valid answer.
+    pub(crate) heard_at: Instant,
+    /// The last append or heartbeat.
+    pub(crate) sent_at: Instant,
+    /// The latest round it answered.
+    pub(crate) acked_round: Round,
+    /// The highest commit index it was told in a message that let it use it.
+    pub(crate) commit_told: LogIndex,
+    /// An acknowledgement came: one append may go out although others are in flight.
+    pub(crate) released: bool,
+    /// It proved that it lost what it had acknowledged: nothing more is sent to this epoch (SAFETY P5).
+    pub(crate) regressed: bool,
+    /// The round of the latest heartbeat, and `matched` when it left.
+    pub(crate) checked: (Round, LogIndex),
+    /// Its wall clock minus ours, in milliseconds, when it last answered a heartbeat.
+    pub(crate) clock_offset_ms: i64,
+    /// Entries that are no longer in memory are on their way from the log.
+    pub(crate) fetching: Fetching,
+    /// What is in flight counts as lost if nothing of it is acknowledged until then.
+    retry_at: Option<Instant>,
+    /// Losses in a row.
+    losses: u32,
+}
+
+/// How entries are sent to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum ProgressState {
+    /// One append at a time, until the follower's log is located.
+    Probe {
+        /// One is on its way.
+        waiting: bool,
+    },
+    /// Appends are pipelined; each is kept until acknowledged.
+    Replicate {
+        /// Last index and bytes of each, oldest first.
+        in_flight: VecDeque<(LogIndex, usize)>,
+    },
+    /// A snapshot is on its way; appends wait (SAFETY P7).
+    Snapshot {
+        /// Its last entry.
+        pending: LogIndex,
+        /// When to give up.
+        deadline: Instant,
+    },
+}
+
+impl Progress {
+    /// A peer of which nothing is known but that it may be as far as we are.
+    pub(crate) fn new(next: LogIndex, epoch: Epoch, now: Instant) -> Progress {
+        Progress {
+            matched: LogIndex::ZERO,
+            next: next.max(LogIndex(1)),
+            state: ProgressState::Probe { waiting: false },
+            epoch,
+            // A new leader gives everybody one election timeout to answer.
+            heard_at: now,
+            sent_at: Instant(0),
+            acked_round: Round(0),
+            commit_told: LogIndex::ZERO,
+            released: false,
+            regressed: false,
+            checked: (Round(0), LogIndex::ZERO),
+            clock_offset_ms: 0,
+            fetching: Fetching::default(),
+            retry_at: None,
+            losses: 0,
+        }
+    }
+
+    pub(crate) fn matched(&self) -> LogIndex {
+        self.matched
+    }
+
+    pub(crate) fn next(&self) -> LogIndex {
+        self.next
+    }
+
+    pub(crate) fn state(&self) -> &ProgressState {
+        &self.state
+    }
+
+    /// Whether an append may go out, given that `waiting_bytes` wait to be sent: at once if nothing is in flight;
+    /// otherwise the batch grows until it is worth a message or an acknowledgement comes.
+    pub(crate) fn may_send(&self, waiting_bytes: u64, config: &Config) -> bool {
+        match &self.state {
+            _ if self.regressed => false,
+            ProgressState::Probe { waiting } => !waiting,
+            ProgressState::Snapshot { .. } => false,
+            ProgressState::Replicate { in_flight } => {
+                let bytes: usize = in_flight.iter().map(|(_, bytes)| bytes).sum();
+                let full =
+                    in_flight.len() >= config.inflight_messages_max || bytes >= config.inflight_bytes_max;
+                let worth = waiting_bytes >= config.append_bytes_max as u64;
+                waiting_bytes > 0 && !full && (in_flight.is_empty() || self.released || worth)
+            }
+        }
+    }
+
+    /// An append of `bytes` up to `last` left, or an empty one if `last` is before `next`.
+    pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, config: &Config, now: Instant) {
+        self.sent_at = now;
+        self.released = false;
+        match &mut self.state {
+            ProgressState::Probe { waiting } => *waiting = true,
+            ProgressState::Replicate { in_flight } => {
+                if last >= self.next {
+                    in_flight.push_back((last, bytes));
+                    self.next = last.next();
+                }
+            }
+            ProgressState::Snapshot { .. } => {}
+        }
+        if self.retry_at.is_none() {
+            self.retry_at = Some(now.plus_millis(self.retry_ms(config)));
+        }
+    }
+
+    /// The peer has everything up to `index`. Acknowledgements count in any order (SAFETY P2). Returns whether this
+    /// was news.
+    pub(crate) fn advance(&mut self, index: LogIndex, config: &Config, now: Instant) -> bool {
+        if index <= self.matched {
+            return false;
+        }
+        self.matched = index;
+        self.next = self.next.max(index.next());
+        self.losses = 0;
+        if let ProgressState::Replicate { in_flight } = &mut self.state {
+            while in_flight.pop_front_if(|(last, _)| *last <= index).is_some() {
+                self.released = true;
+            }
+        }
+        let in_flight =
+            matches!(&self.state, ProgressState::Replicate { in_flight } if !in_flight.is_empty());
+        self.retry_at = in_flight.then(|| now.plus_millis(self.retry_ms(config)));
+        true
+    }
+
+    /// The peer's log is located: from now on appends are pipelined.
+    pub(crate) fn replicate(&mut self) {
+        self.next = self.matched.next();
+        self.state = ProgressState::Replicate { in_flight: VecDeque::new() };
+        self.retry_at = None;
+        self.fetching.cancel();
+    }
+
+    /// Looks for the peer's end anew from `next` on; what was in flight no longer counts (SAFETY P3, P6).
+    pub(crate) fn probe(&mut self, next: LogIndex) {
+        self.next = next.max(self.matched.next());
+        self.state = ProgressState::Probe { waiting: false };
+        self.retry_at = None;
+        self.released = false;
+        self.fetching.cancel();
+    }
+
+    /// A snapshot up to `pending` left.
+    pub(crate) fn snapshot(&mut self, pending: LogIndex, deadline: Instant) {
+        self.state = ProgressState::Snapshot { pending, deadline };
+        self.retry_at = None;
+        self.fetching.cancel();
+    }
+
+    /// Whether what is in flight has to be taken for lost, now that the peer was heard and acknowledged none of it.
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| at <= now)
+    }
+
+    /// Sends what was lost again, each time more patiently (SAFETY V7).
+    pub(crate) fn lost(&mut self) {
+        let next = match self.state {
+            // A lost probe is repeated where it was.
+            ProgressState::Probe { .. } => self.next,
+            ProgressState::Replicate { .. } | ProgressState::Snapshot { .. } => self.matched.next(),
+        };
+        self.losses = self.losses.saturating_add(1);
+        self.probe(next);
+    }
+
+    /// Pauses after a failed snapshot: nothing is sent before `retry_ms` is over.
+    pub(crate) fn pause(&mut self, config: &Config, now: Instant) {
+        self.losses = self.losses.saturating_add(1);
+        self.probe(self.matched.next());
+        self.state = ProgressState::Probe { waiting: true };
+        self.retry_at = Some(now.plus_millis(self.retry_ms(config)));
+    }
+
+    fn retry_ms(&self, config: &Config) -> u64 {
+        config.heartbeat_ms.saturating_mul(2) << self.losses.min(LOSS_DOUBLINGS_MAX)
+    }
+}
+
+const LOSS_DOUBLINGS_MAX: u32 = 4;
+
+/// What a leader knows of one peer, for status pages and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerStatus {
+    /// The peer's log equals the leader's up to here, durably.
+    pub matched: LogIndex,
+    /// The next entry it will be sent.
+    pub next: LogIndex,
+    /// `"probe"`, `"replicate"`, `"snapshot"` or `"regressed"`.
+    pub state: &'static str,
+    /// When it last answered.
+    pub heard_at: Instant,
+    /// Its wall clock minus the leader's, in milliseconds, when it last answered a heartbeat.
+    pub clock_offset_ms: i64,
+}
+
+impl Progress {
+    pub(crate) fn status(&self) -> PeerStatus {
+        let state = match &self.state {
+            _ if self.regressed => "regressed",
+            ProgressState::Probe { .. } => "probe",
+            ProgressState::Replicate { .. } => "replicate",
+            ProgressState::Snapshot { .. } => "snapshot",
+        };
+        PeerStatus {
+            matched: self.matched,
+            next: self.next,
+            state,
+            heard_at: self.heard_at,
+            clock_offset_ms: self.clock_offset_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    fn config() -> Config {
+        Config { append_bytes_max: 100, inflight_messages_max: 3, ..Config::new(NodeId(1), 1) }
+    }
+
+    fn replicating() -> Progress {
+        let mut peer = Progress::new(LogIndex(5), Epoch(1), Instant(0));
+        assert!(peer.advance(LogIndex(4), &config(), Instant(0)));
+        peer.replicate();
+        peer
+    }
+
+    #[test]
+    fn idle_sends_at_once_and_busy_lets_the_batch_grow() {
+        let (config, mut peer) = (config(), replicating());
+        assert!(peer.may_send(1, &config) && !peer.may_send(0, &config));
+        peer.sent(LogIndex(5), 10, &config, Instant(0));
+        assert!(!peer.may_send(99, &config), "not yet worth a message");
+        assert!(peer.may_send(100, &config));
+        peer.sent(LogIndex(8), 100, &config, Instant(0));
+        assert!(peer.advance(LogIndex(5), &config, Instant(0)));
+        assert!(peer.may_send(1, &config), "an acknowledgement lets the batch go");
+    }
+
+    #[test]
+    fn the_window_closes_and_an_acknowledgement_in_any_order_frees_it() {
+        let (config, mut peer) = (config(), replicating());
+        for last in 5..8 {
+            peer.sent(LogIndex(last), 100, &config, Instant(0));
+        }
+        assert!(!peer.may_send(1000, &config));
+        assert!(peer.advance(LogIndex(7), &config, Instant(0)), "the later one first");
+        assert!(!peer.advance(LogIndex(5), &config, Instant(0)), "the earlier one is no news");
+        assert_eq!(peer.matched(), LogIndex(7));
+        assert!(peer.may_send(1, &config));
+    }
+
+    #[test]
+    fn what_is_lost_is_sent_again_ever_more_patiently() {
+        let (config, mut peer) = (config(), replicating());
+        let mut now = Instant(0);
+        let mut waits = Vec::new();
+        for _ in 0..3 {
+            peer.sent(LogIndex(9), 10, &config, now);
+            let sent = now;
+            while !peer.is_overdue(now) {
+                now = now.plus_millis(1);
+            }
+            waits.push(now.micros_since(sent) / 1000);
+            peer.lost();
+            assert_eq!(peer.next(), LogIndex(5));
+        }
+        assert_eq!(waits, [200, 400, 800]);
+    }
+
+    #[test]
+    fn a_probe_never_goes_below_what_is_matched() {
+        let mut peer = replicating();
+        peer.probe(LogIndex(2));
+        assert_eq!(peer.next(), LogIndex(5));
+        peer.snapshot(LogIndex(9), Instant(7));
+        assert!(!peer.may_send(1000, &config()));
+    }
+}

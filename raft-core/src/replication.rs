@@ -1,0 +1,267 @@
+//! What a leader sends to each peer and when: appends, heartbeats, commit notices, snapshots.
+
+use crate::{
+    Body, Entries, Entry, Epoch, Fetch, FetchId, Instant, LogId, LogIndex, NodeId, Round,
+    leader::Leader,
+    progress::{Progress, ProgressState},
+    shared::Shared,
+};
+
+/// Runs of entries that were cut out of the log in one flush, by their first index: peers at the same place share them.
+type Cuts = Vec<(LogIndex, Entries)>;
+
+impl Leader {
+    /// Follows the configuration: a peer that is new to it is located first, one that left it is forgotten.
+    pub(crate) fn sync_peers(&mut self, shared: &Shared) {
+        let members = shared.log.conf().all();
+        self.peers.retain(|id, _| members.contains(id));
+        let (next, now, own) = (shared.log.last().index.next(), shared.now.instant, shared.id());
+        for id in members.into_iter().filter(|id| *id != own) {
+            if !self.peers.contains_key(&id) {
+                let epoch = self.next_epoch();
+                self.peers.insert(id, Progress::new(next, epoch, now));
+            }
+        }
+    }
+
+    /// Sends each peer the appends it may get now.
+    pub(crate) fn replicate(&mut self, shared: &mut Shared) {
+        let mut cuts = Cuts::new();
+        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
+        for id in ids {
+            while self.send_next(shared, id, &mut cuts) {}
+        }
+    }
+
+    /// The connection to a peer is new: what was in flight may be lost with the old one (SAFETY P4, P6).
+    pub(crate) fn peer_connected(&mut self, id: NodeId) {
+        let epoch = self.next_epoch();
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.regressed) else { return };
+        let next = match peer.state() {
+            ProgressState::Probe { .. } => peer.next(),
+            ProgressState::Replicate { in_flight } if in_flight.is_empty() => return,
+            ProgressState::Replicate { .. } => peer.matched().next(),
+            // A transfer is resumed or reported as failed by its own stream.
+            ProgressState::Snapshot { .. } => return,
+        };
+        peer.epoch = epoch;
+        peer.probe(next);
+    }
+
+    /// A snapshot's transfer broke off: try again after a while (SAFETY P7).
+    pub(crate) fn snapshot_failed(&mut self, shared: &Shared, to: NodeId, epoch: Epoch) {
+        if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.epoch == epoch)
+            && let ProgressState::Snapshot { .. } = peer.state()
+        {
+            peer.pause(&shared.config, shared.now.instant);
+        }
+    }
+
+    /// Entries for a peer that is far behind arrived from the log; gives them back if they are not for a peer.
+    pub(crate) fn fetched(
+        &mut self,
+        shared: &mut Shared,
+        fetch: FetchId,
+        entries: Vec<Entry>,
+    ) -> Option<Vec<Entry>> {
+        let asked =
+            self.peers.iter().find_map(|(id, peer)| peer.fetching.asked(fetch).map(|first| (*id, first)));
+        let Some((id, first)) = asked else { return Some(entries) };
+        let peer = self.peers.get_mut(&id)?;
+        if entries.is_empty() || !shared.log.holds_all(first, &entries) {
+            peer.fetching.failed(shared.now.instant);
+            return None;
+        }
+        peer.fetching.done();
+        let room = peer.may_send(u64::MAX, &shared.config) && peer.next() == first;
+        if let Some(term) = shared.log.term_at(first.prev()).filter(|_| room) {
+            let prev = LogId { term, index: first.prev() };
+            send_append(shared, id, peer, self.round, prev, entries.into());
+        }
+        None
+    }
+
+    /// Entries could not be read; `false` if they were not for a peer.
+    pub(crate) fn fetch_failed(&mut self, fetch: FetchId, now: Instant) -> bool {
+        let Some(peer) = self.peers.values_mut().find(|peer| peer.fetching.asked(fetch).is_some()) else {
+            return false;
+        };
+        peer.fetching.failed(now);
+        true
+    }
+
+    /// How much of the log the peers still need: nothing behind it is to be compacted. A peer without an answer for
+    /// an election timeout is not waited for, and no more than [`HELD_FACTOR`] times the trailing entries are kept
+    /// (SAFETY N5).
+    pub(crate) fn compaction_floor(&self, shared: &Shared, wanted: LogIndex) -> LogIndex {
+        let alive_ms = shared.config.election_timeout_max_ms;
+        let needed = self.peers.values().filter_map(|peer| match peer.state() {
+            ProgressState::Snapshot { pending, .. } => Some(*pending),
+            ProgressState::Probe { .. } | ProgressState::Replicate { .. } => {
+                let alive = shared.now.instant < peer.heard_at.plus_millis(alive_ms);
+                (alive && peer.matched() >= shared.log.start().index).then(|| peer.matched())
+            }
+        });
+        let most = shared.config.trailing_entries.saturating_mul(HELD_FACTOR);
+        needed.min().map_or(wanted, |needed| wanted.min(needed.max(wanted.minus(most))))
+    }
+
+    /// Heartbeats that are due, commit notices, snapshots given up.
+    pub(crate) fn tick_peers(&mut self, shared: &mut Shared) {
+        let now = shared.now.instant;
+        for peer in self.peers.values_mut() {
+            if let ProgressState::Snapshot { deadline, .. } = peer.state()
+                && *deadline <= now
+            {
+                peer.pause(&shared.config, now);
+            }
+        }
+        // Peers whose turn is close are served along, so that one wake-up is enough for all.
+        let soon = now.plus_millis(shared.config.heartbeat_ms / 4);
+        let due_by = |limit: Instant, peers: &Leader| -> Vec<NodeId> {
+            let due = |peer: &Progress| heartbeat_at(shared, peer) <= limit;
+            peers.peers.iter().filter(|(_, peer)| due(peer)).map(|(id, _)| *id).collect()
+        };
+        if !due_by(now, self).is_empty() {
+            self.round = Round(self.round.0.saturating_add(1));
+            for id in due_by(soon, self) {
+                self.send_heartbeat(shared, id);
+            }
+        }
+        if self.notice_at.take_if(|at| *at <= now).is_some() {
+            let ids: Vec<NodeId> =
+                self.peers.iter().filter(|(_, peer)| needs_notice(shared, peer)).map(|(id, _)| *id).collect();
+            for id in ids {
+                self.send_heartbeat(shared, id);
+            }
+        }
+    }
+
+    /// The peers' earliest deadline.
+    pub(crate) fn peers_deadline(&self, shared: &Shared) -> Option<Instant> {
+        let of_peer = |peer: &Progress| {
+            let snapshot = match peer.state() {
+                ProgressState::Snapshot { deadline, .. } => Some(*deadline),
+                ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
+            };
+            [Some(heartbeat_at(shared, peer)), snapshot, peer.fetching.deadline()].into_iter().flatten().min()
+        };
+        self.peers.values().filter_map(of_peer).min()
+    }
+
+    /// Plans a notice if a peer could use a newer commit index than it was told.
+    pub(crate) fn arm_notice(&mut self, shared: &Shared) {
+        if self.notice_at.is_none() && self.peers.values().any(|peer| needs_notice(shared, peer)) {
+            self.notice_at = Some(shared.now.instant.plus_millis(shared.config.commit_notice_delay_ms));
+        }
+    }
+
+    /// A heartbeat names the last entry the peer is known to have, and no commit index beyond it: it is right at
+    /// whatever time it arrives.
+    pub(crate) fn send_heartbeat(&mut self, shared: &mut Shared, to: NodeId) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        let known = shared.log.term_at(peer.matched());
+        let prev = known.map_or(LogId::ZERO, |term| LogId { term, index: peer.matched() });
+        let commit = shared.commit.min(prev.index);
+        peer.sent_at = shared.now.instant;
+        peer.commit_told = peer.commit_told.max(commit);
+        if peer.checked.0 != self.round {
+            peer.checked = (self.round, prev.index);
+        }
+        let (epoch, round) = (peer.epoch, self.round);
+        shared.send(to, Body::Heartbeat { epoch, round, prev, commit });
+    }
+
+    /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
+    fn send_next(&mut self, shared: &mut Shared, id: NodeId, cuts: &mut Cuts) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else { return false };
+        let (next, last) = (peer.next(), shared.log.last().index);
+        let cold = next <= last && !shared.log.in_memory(next);
+        // What is not in memory is much: worth a message of its own.
+        let waiting_bytes = if cold { u64::MAX } else { shared.log.bytes_from(next) };
+        if !peer.may_send(if next > last { 0 } else { waiting_bytes }, &shared.config) {
+            return false;
+        }
+        let prev = next.prev();
+        let Some(term) = shared.log.term_at(prev) else {
+            send_snapshot(shared, id, peer, self.round);
+            return false;
+        };
+        if cold {
+            if peer.fetching.is_ready(shared.now.instant) {
+                let fetch = Fetch {
+                    id: shared.next_fetch(),
+                    first: next,
+                    last: last.min(shared.log.first_in_memory().prev()),
+                    bytes_max: shared.config.append_bytes_max,
+                };
+                peer.fetching.begin(fetch.id, next);
+                shared.out.fetches.push(fetch);
+            }
+            return false;
+        }
+        let entries = cut(shared, next, last, cuts);
+        send_append(shared, id, peer, self.round, LogId { term, index: prev }, entries);
+        true
+    }
+
+    fn next_epoch(&mut self) -> Epoch {
+        self.epochs = self.epochs.saturating_add(1);
+        Epoch(self.epochs)
+    }
+}
+
+fn send_append(
+    shared: &mut Shared,
+    to: NodeId,
+    peer: &mut Progress,
+    round: Round,
+    prev: LogId,
+    entries: Entries,
+) {
+    let last = entries.last().map_or(prev.index, |entry| entry.id.index);
+    let bytes = entries.iter().map(Entry::size_bytes).sum();
+    peer.sent(last, bytes, &shared.config, shared.now.instant);
+    peer.commit_told = peer.commit_told.max(shared.commit.min(last));
+    let (epoch, commit) = (peer.epoch, shared.commit);
+    shared.send(to, Body::AppendEntries { epoch, round, prev, commit, entries });
+}
+
+fn send_snapshot(shared: &mut Shared, to: NodeId, peer: &mut Progress, round: Round) {
+    let meta = shared.log.snapshot().clone();
+    peer.snapshot(meta.last.index, shared.now.instant.plus_millis(shared.config.snapshot_timeout_ms));
+    let epoch = peer.epoch;
+    shared.send(to, Body::InstallSnapshot { epoch, round, meta: Box::new(meta) });
+}
+
+/// The entries from `first` on that fit into one append, shared with other peers at the same place.
+fn cut(shared: &Shared, first: LogIndex, last: LogIndex, cuts: &mut Cuts) -> Entries {
+    if first > last {
+        return Entries::EMPTY;
+    }
+    if let Some((_, entries)) = cuts.iter().find(|(begin, _)| *begin == first) {
+        return entries.clone();
+    }
+    let entries = shared.log.slice(first, last, shared.config.append_bytes_max).unwrap_or_default();
+    let entries = Entries::from(entries);
+    cuts.push((first, entries.clone()));
+    entries
+}
+
+/// When the peer must hear from us again. One that has fallen silent gets every second heartbeat only: enough to
+/// find it again, half the waste.
+fn heartbeat_at(shared: &Shared, peer: &Progress) -> Instant {
+    let heartbeat_ms = shared.config.heartbeat_ms;
+    let silent_at = peer.heard_at.plus_millis(shared.config.election_timeout_max_ms);
+    let silent = peer.sent_at >= silent_at;
+    peer.sent_at.plus_millis(if silent { heartbeat_ms.saturating_mul(2) } else { heartbeat_ms })
+}
+
+/// Whether the peer could commit more than it was told it may. A silent one learns it from the heartbeats.
+fn needs_notice(shared: &Shared, peer: &Progress) -> bool {
+    let heard = shared.now.instant < peer.heard_at.plus_millis(shared.config.election_timeout_max_ms);
+    heard && !peer.regressed && peer.commit_told < shared.commit.min(peer.matched())
+}
+
+/// How many times the trailing entries are kept at most for peers that still need them.
+const HELD_FACTOR: u64 = 16;
