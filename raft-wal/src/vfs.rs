@@ -3,6 +3,8 @@
 //! Directory syncs are part of it, so that the simulated disk can lose names as well as bytes.
 
 mod os;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 
 use std::{
     fmt, io,
