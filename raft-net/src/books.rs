@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use raft_core::{ClusterId, Incarnation, NodeId};
+use raft_core::{ClusterId, Incarnation, LogIndex, NodeId};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     ConnectionKind, Hello, Known, KnownPeer, LocalIdentity, PeerInfo, Refusal,
-    handshake::{judge, may_do_more_than_found},
+    handshake::{Standing, judge, standing},
 };
 
 /// Who dialled.
@@ -44,7 +44,7 @@ struct Open {
     direction: Direction,
     incarnation: Incarnation,
     start: raft_core::StartNumber,
-    restricted: bool,
+    standing: Standing,
     close: CancellationToken,
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct Ticket {
     id: u64,
     /// Cancelled when the connection has to end.
     pub(crate) close: CancellationToken,
-    /// Only founding may be talked about.
-    pub(crate) restricted: bool,
+    /// What may be talked about.
+    pub(crate) standing: Standing,
 }
 
 impl Drop for Ticket {
@@ -67,7 +67,7 @@ impl Drop for Ticket {
 
 impl Books {
     pub(crate) fn new(local: LocalIdentity, inbound_max: usize) -> Books {
-        let known = Known { local, peers: BTreeMap::new() };
+        let known = Known { local, conf_index: LogIndex::ZERO, peers: BTreeMap::new() };
         Books(Mutex::new(State { known, open: BTreeMap::new(), next: 0, inbound_max }))
     }
 
@@ -75,8 +75,16 @@ impl Books {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn local(&self) -> LocalIdentity {
-        self.state().known.local.clone()
+    /// What we say of ourselves.
+    pub(crate) fn hello(
+        &self,
+        nonce: u64,
+        kind: ConnectionKind,
+        to: NodeId,
+        frame_bytes_max: usize,
+    ) -> Hello {
+        let state = self.state();
+        state.known.local.hello(nonce, kind, Some(to), frame_bytes_max, state.known.conf_index)
     }
 
     pub(crate) fn cluster(&self) -> Option<ClusterId> {
@@ -109,7 +117,7 @@ impl Books {
         if direction == Direction::Inbound && inbound >= state.inbound_max {
             return Err(Refusal::TooMany);
         }
-        let restricted = !may_do_more_than_found(hello, &state.known.local);
+        let standing = standing(hello, &state.known);
         let close = parent.child_token();
         if kind != ConnectionKind::Join {
             state.known.peers.entry(hello.id).or_default().admit(hello);
@@ -129,11 +137,11 @@ impl Books {
             direction,
             incarnation: hello.incarnation,
             start: hello.start,
-            restricted,
+            standing,
             close: close.clone(),
         };
         state.open.insert(id, open);
-        Ok(Ticket { books: Arc::clone(self), id, close, restricted })
+        Ok(Ticket { books: Arc::clone(self), id, close, standing })
     }
 
     /// The peer cannot be reached over one of the connections we dialled: the others lead nowhere either.
@@ -157,20 +165,28 @@ impl Books {
                 peer.incarnation = Incarnation::UNKNOWN;
             }
         }
-        for open in state.open.values() {
+        for open in state.open.values().filter(|open| open.kind != ConnectionKind::Join) {
             let expected = peers.get(&open.peer).map_or(Incarnation::UNKNOWN, |info| info.incarnation);
             let other = expected != Incarnation::UNKNOWN && expected != open.incarnation;
-            if other && !open.restricted && open.kind != ConnectionKind::Join {
-                open.close.cancel();
+            // Made again, it is judged by what we know now.
+            match open.standing {
+                Standing::Member if other => open.close.cancel(),
+                Standing::Successor if !other => open.close.cancel(),
+                Standing::Founder | Standing::Member | Standing::Successor => {}
             }
         }
+    }
+
+    /// The configuration that names the members stands here in the log.
+    pub(crate) fn set_conf_index(&self, index: LogIndex) {
+        self.state().known.conf_index = index;
     }
 
     /// From now on this cluster: every connection made without one is closed.
     pub(crate) fn set_cluster(&self, cluster: ClusterId) {
         let mut state = self.state();
         state.known.local.cluster = Some(cluster);
-        for open in state.open.values().filter(|open| open.restricted) {
+        for open in state.open.values().filter(|open| open.standing == Standing::Founder) {
             open.close.cancel();
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use raft_core::{ClusterId, Incarnation, NodeId, StartNumber};
+use raft_core::{Body, ClusterId, Incarnation, LogIndex, NodeId, StartNumber};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
@@ -122,6 +122,8 @@ pub struct Hello {
     pub election_timeout_ms: u64,
     /// The longest frame it accepts, in bytes.
     pub frame_bytes_max: u32,
+    /// Where in the log the configuration stands that it goes by: tells who of two nodes that disagree is behind.
+    pub conf_index: LogIndex,
 }
 
 /// Why a connection is refused. Sent to the other side and logged by both.
@@ -221,6 +223,8 @@ pub enum Refusal {
 pub struct Known {
     /// Ourselves.
     pub local: LocalIdentity,
+    /// Where in the log the configuration stands that named the members.
+    pub conf_index: LogIndex,
     /// Per node, what the membership and earlier connections told.
     pub peers: BTreeMap<NodeId, KnownPeer>,
 }
@@ -273,6 +277,7 @@ impl LocalIdentity {
         kind: ConnectionKind,
         to: Option<NodeId>,
         frame_bytes_max: usize,
+        conf_index: LogIndex,
     ) -> Hello {
         Hello {
             version_min: VERSION_MIN,
@@ -293,6 +298,7 @@ impl LocalIdentity {
             },
             election_timeout_ms: self.election_timeout_ms,
             frame_bytes_max: u32::try_from(frame_bytes_max).unwrap_or(u32::MAX),
+            conf_index,
         }
     }
 }
@@ -310,7 +316,7 @@ impl KnownPeer {
 ///
 /// Nodes of the same cluster that the membership here does not name are let in: this node may be behind, and must
 /// hear its new leader all the same. Where one side has no cluster yet, only founding may be talked about, which the
-/// connection enforces ([`may_do_more_than_found`]).
+/// connection enforces ([`Standing`]).
 ///
 /// # Errors
 /// The first rule that is broken.
@@ -366,12 +372,12 @@ pub fn judge(hello: &Hello, known: &Known) -> Result<(), Refusal> {
         }
     }
     let Some(peer) = known.peers.get(&hello.id) else { return Ok(()) };
-    let admitted = peer.incarnation;
-    if may_do_more_than_found(hello, local)
-        && admitted != Incarnation::UNKNOWN
-        && admitted != hello.incarnation
-    {
-        return Err(Refusal::WrongIncarnation { id: hello.id, expected: admitted, found: hello.incarnation });
+    let expected = peer.incarnation;
+    let same_cluster = hello.cluster.is_some() && hello.cluster == local.cluster;
+    // Who goes by a later configuration may know that this id has another directory now; we then are behind.
+    let behind = hello.conf_index > known.conf_index;
+    if same_cluster && is_other(expected, hello.incarnation) && !behind {
+        return Err(Refusal::WrongIncarnation { id: hello.id, expected, found: hello.incarnation });
     }
     if peer.cloned == Some((hello.incarnation, hello.start)) {
         return Err(Refusal::Clone { id: hello.id, start: hello.start });
@@ -391,10 +397,60 @@ pub fn judge(hello: &Hello, known: &Known) -> Result<(), Refusal> {
     }
 }
 
-/// Whether both sides belong to the same cluster. If not, only founding messages may be exchanged.
+/// How much is believed of whoever was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// One of the two has no cluster yet: only founding is talked about.
+    Founder,
+    /// A node of our cluster, with the directory our configuration names, or with one it does not speak of.
+    Member,
+    /// A node of our cluster that goes by a later configuration, with another directory than the one ours names. It
+    /// may lead us, which is how we learn of it; but its voice does not count for the member we know, and it gets no
+    /// vote that we might have given that one (SAFETY D2).
+    Successor,
+}
+
+impl Standing {
+    /// Whether a message is taken from a node of this standing.
+    #[must_use]
+    pub fn may_say(self, body: &Body) -> bool {
+        match self {
+            Standing::Founder => false,
+            Standing::Member => true,
+            Standing::Successor => {
+                matches!(
+                    body,
+                    Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. }
+                )
+            }
+        }
+    }
+
+    /// Whether a message is sent to a node of this standing.
+    #[must_use]
+    pub fn may_hear(self, body: &Body) -> bool {
+        match self {
+            Standing::Founder => false,
+            Standing::Member => true,
+            Standing::Successor => matches!(body, Body::AppendReply { .. } | Body::HeartbeatReply { .. }),
+        }
+    }
+}
+
+/// The standing of a node that [`judge`] let in.
 #[must_use]
-pub fn may_do_more_than_found(hello: &Hello, local: &LocalIdentity) -> bool {
-    hello.cluster.is_some() && hello.cluster == local.cluster
+pub fn standing(hello: &Hello, known: &Known) -> Standing {
+    if hello.cluster.is_none() || hello.cluster != known.local.cluster {
+        return Standing::Founder;
+    }
+    match known.peers.get(&hello.id) {
+        Some(peer) if is_other(peer.incarnation, hello.incarnation) => Standing::Successor,
+        _ => Standing::Member,
+    }
+}
+
+fn is_other(expected: Incarnation, found: Incarnation) -> bool {
+    expected != Incarnation::UNKNOWN && expected != found
 }
 
 /// The dialler's side. `judge` decides about the answer; it is called once, when everything else is well.

@@ -19,8 +19,12 @@ use tracing::{debug, info, warn};
 
 use crate::{
     ConnectionKind, ForwardOrigin, FrameError, HandshakeError, Hello, IncomingSnapshot, JoinAnswer,
-    JoinRequest, NetEvent, Packet, SnapshotError, books::Direction, codec::FrameReader, handshake,
-    outbound::Connection, transport::Shared,
+    JoinRequest, NetEvent, Packet, SnapshotError,
+    books::Direction,
+    codec::FrameReader,
+    handshake::{self, Standing},
+    outbound::Connection,
+    transport::Shared,
 };
 
 /// Accepts connections until the transport stops.
@@ -169,12 +173,11 @@ async fn shake(
     let mut reader = FrameReader::opening(read);
     let mut ticket = None;
     let mut met = None;
-    let local = shared.books.local();
     let frame_bytes_max = shared.options.frame_bytes_max();
     let shaken = handshake::accept(
         &mut reader,
         &mut writer,
-        |theirs| local.hello(shared.nonce, theirs.kind, Some(theirs.id), frame_bytes_max),
+        |theirs| shared.books.hello(shared.nonce, theirs.kind, theirs.id, frame_bytes_max),
         |hello, ready| {
             if ready {
                 ticket = Some(shared.books.enter(hello, hello.kind, Direction::Inbound, &shared.stop)?);
@@ -235,7 +238,7 @@ async fn serve(shared: &Shared, connection: Connection) -> Result<(), Ended> {
         shared.stats.frames_received.fetch_add(1, Ordering::Relaxed);
         shared.stats.bytes_received.fetch_add(reader.take_received(), Ordering::Relaxed);
         let weight = packet.weight();
-        if let Some(event) = admit(shared, &hello, ticket.restricted, packet)? {
+        if let Some(event) = admit(shared, &hello, ticket.standing, packet)? {
             shared.events.deliver(bulk, event, weight).await;
         }
     }
@@ -279,7 +282,7 @@ impl Pulse {
 fn admit(
     shared: &Shared,
     hello: &Hello,
-    restricted: bool,
+    standing: Standing,
     packet: Packet,
 ) -> Result<Option<NetEvent>, FrameError> {
     let misplaced =
@@ -289,7 +292,7 @@ fn admit(
         Packet::Founding(message) => {
             Ok(Some(NetEvent::Founding { from: hello.id, incarnation: hello.incarnation, message: *message }))
         }
-        other if restricted => Err(misplaced(&other)),
+        other if standing == Standing::Founder => Err(misplaced(&other)),
         Packet::Message(message) => {
             if message.from != hello.id {
                 return Err(FrameError::WrongSender { bound: hello.id, claimed: message.from });
@@ -300,8 +303,10 @@ fn admit(
             if matches!(message.body, Body::InstallSnapshot { .. }) {
                 return Err(misplaced(&Packet::Message(message)));
             }
-            Ok(Some(NetEvent::Message(message)))
+            Ok(standing.may_say(&message.body).then_some(NetEvent::Message(message)))
         }
+        // It does not know that it is not known here: no reason to hang up.
+        _ if standing != Standing::Member => Ok(None),
         Packet::Forward(forward) => {
             let origin = ForwardOrigin { node: hello.id, start: hello.start };
             Ok(Some(NetEvent::Forward { origin, forward }))

@@ -59,7 +59,7 @@ pub use founding::{
 pub use frame::{FrameKind, HEADER_BYTES_MAX, PRELUDE_BYTES};
 pub use handshake::{
     Addresses, ConnectionKind, FoundersDigest, Hello, KNOWN_FEATURES, Known, KnownPeer, LiveProcess,
-    LocalIdentity, MAGIC, Refusal, VERSION_MAX, VERSION_MIN, judge, may_do_more_than_found, read_opening,
+    LocalIdentity, MAGIC, Refusal, Standing, VERSION_MAX, VERSION_MIN, judge, read_opening, standing,
 };
 pub use options::{
     FRAME_OVERHEAD_BYTES, HANDSHAKE_FRAME_BYTES_MAX, NetOptions, SNAPSHOT_CHUNK_BYTES_MAX, TEXT_BYTES_MAX,

@@ -28,7 +28,7 @@ use crate::{
     Refusal, Sent,
     books::{Direction, Ticket},
     codec::FrameReader,
-    handshake,
+    handshake::{self, Standing},
     transport::{Shared, Stats, random},
 };
 
@@ -204,7 +204,7 @@ pub(crate) async fn connect(
     stream.set_nodelay(true)?;
     let (read, mut writer) = stream.into_split();
     let mut reader = FrameReader::opening(read);
-    let mine = shared.books.local().hello(shared.nonce, kind, Some(id), options.frame_bytes_max());
+    let mine = shared.books.hello(shared.nonce, kind, id, options.frame_bytes_max());
     let mut ticket = None;
     let hello = timeout(
         options.handshake_timeout,
@@ -341,9 +341,13 @@ async fn serve(shared: &Shared, peer: &Peer, link: &Link, connection: Connection
     let close = ticket.close.clone();
     loop {
         if link.take(&mut packets) {
-            if ticket.restricted {
+            if ticket.standing != Standing::Member {
                 let queued = packets.len();
-                packets.retain(|packet| matches!(packet, Packet::Founding(_) | Packet::KeepAlive));
+                packets.retain(|packet| match packet {
+                    Packet::KeepAlive | Packet::Founding(_) => true,
+                    Packet::Message(message) => ticket.standing.may_hear(&message.body),
+                    _ => false,
+                });
                 link.lost(queued - packets.len(), &shared.stats);
             }
             let refused = batch.fill(packets.drain(..), frame_bytes_max);

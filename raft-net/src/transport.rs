@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use raft_core::{ADDRESS_BYTES_MAX, Body, ClusterId, Incarnation, Message, NodeId, StartNumber};
+use raft_core::{ADDRESS_BYTES_MAX, Body, ClusterId, Incarnation, LogIndex, Message, NodeId, StartNumber};
 use serde::{Deserialize, Serialize};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -253,6 +253,16 @@ impl Transport {
         }
     }
 
+    /// The configuration behind [`set_peers`](Self::set_peers) stands here in the log; call it before, whenever
+    /// another one takes effect.
+    ///
+    /// Nodes tell it each other. When two disagree about a member's directory the one with the earlier configuration
+    /// is behind, and lets the other lead it all the same (see [`Standing`](crate::Standing)). A node that never says
+    /// it refuses every directory but the one it knows.
+    pub fn set_conf_index(&self, index: LogIndex) {
+        self.handle.shared.books.set_conf_index(index);
+    }
+
     /// Founding or joining is over: from now on only this cluster is spoken to. Connections made without a cluster
     /// are made again.
     pub fn set_cluster(&self, cluster: ClusterId) {
@@ -403,7 +413,8 @@ pub async fn join(
         stream.set_nodelay(true)?;
         let (read, mut write) = stream.split();
         let mut reader = FrameReader::opening(read);
-        let mine = identity.hello(random(), ConnectionKind::Join, None, options.frame_bytes_max());
+        let mine =
+            identity.hello(random(), ConnectionKind::Join, None, options.frame_bytes_max(), LogIndex::ZERO);
         let shake = handshake::dial(&mut reader, &mut write, mine, |hello| {
             if hello.id == identity.id { Err(Refusal::OwnId(hello.id)) } else { Ok(()) }
         });

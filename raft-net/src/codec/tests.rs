@@ -137,7 +137,7 @@ pub(crate) fn hello() -> impl Strategy<Value = Hello> {
     ];
     let founders = (any::<u64>(), "[ -~]{0,200}").prop_map(|(hash, text)| FoundersDigest { hash, text });
     (
-        (any::<[u16; 2]>(), any::<[u64; 7]>(), any::<u32>()),
+        (any::<[u16; 2]>(), any::<[u64; 8]>(), any::<u32>()),
         (option::of(any::<u128>()), option::of(any::<u64>()), kind, option::of(founders)),
         ("[a-z:0-9]{0,255}", "[a-z:0-9]{0,255}", "\\PC{0,60}"),
     )
@@ -158,6 +158,7 @@ pub(crate) fn hello() -> impl Strategy<Value = Hello> {
                 founders,
                 election_timeout_ms: n[6],
                 frame_bytes_max,
+                conf_index: LogIndex(n[7]),
             },
         )
 }

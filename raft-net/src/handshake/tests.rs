@@ -28,7 +28,7 @@ fn known() -> Known {
         live: Some(LiveProcess { start: StartNumber(5), nonce: 55 }),
         cloned: None,
     };
-    Known { local: local(), peers: [(NodeId(2), peer)].into() }
+    Known { local: local(), conf_index: LogIndex(10), peers: [(NodeId(2), peer)].into() }
 }
 
 /// What that very process says when it connects once more.
@@ -49,6 +49,7 @@ fn hello() -> Hello {
         founders: None,
         election_timeout_ms: 500,
         frame_bytes_max: 1 << 20,
+        conf_index: LogIndex(10),
     }
 }
 
@@ -56,7 +57,7 @@ type Change = fn(&mut Hello, &mut Known);
 
 #[test]
 fn who_is_let_in() {
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 10] = [
         ("the same process again", |_, _| {}),
         ("a newer run of the same directory", |hello, _| (hello.start, hello.nonce) = (StartNumber(6), 66)),
         ("the same run after all its connections ended", |hello, known| {
@@ -67,6 +68,9 @@ fn who_is_let_in() {
         ("a member whose directory is not known yet", |hello, known| {
             hello.incarnation = Incarnation(201);
             known.peers.get_mut(&NodeId(2)).unwrap().incarnation = Incarnation::UNKNOWN;
+        }),
+        ("another directory that goes by a later configuration", |hello, _| {
+            (hello.incarnation, hello.conf_index) = (Incarnation(201), LogIndex(11));
         }),
         ("a newer release that still speaks ours", |hello, _| {
             (hello.version_max, hello.features_offered) = (9, !0)
@@ -172,12 +176,33 @@ fn a_clone_is_forgiven_once_its_directory_is_opened_again() {
 }
 
 #[test]
-fn only_members_of_one_cluster_may_do_more_than_found() {
-    assert!(may_do_more_than_found(&hello(), &local()));
-    assert!(!may_do_more_than_found(&Hello { cluster: None, ..hello() }, &local()));
-    let founding = LocalIdentity { cluster: None, ..local() };
-    assert!(!may_do_more_than_found(&hello(), &founding));
-    assert!(!may_do_more_than_found(&Hello { cluster: None, ..hello() }, &founding));
+fn standing_follows_from_cluster_and_directory() {
+    let known = known();
+    assert_eq!(standing(&hello(), &known), Standing::Member);
+    assert_eq!(standing(&Hello { id: NodeId(9), ..hello() }, &known), Standing::Member);
+    assert_eq!(standing(&Hello { cluster: None, ..hello() }, &known), Standing::Founder);
+    assert_eq!(standing(&Hello { incarnation: Incarnation(201), ..hello() }, &known), Standing::Successor);
+    let founding = Known { local: LocalIdentity { cluster: None, ..local() }, ..known };
+    assert_eq!(standing(&hello(), &founding), Standing::Founder);
+    assert_eq!(standing(&Hello { cluster: None, ..hello() }, &founding), Standing::Founder);
+}
+
+#[test]
+fn a_successor_may_lead_and_neither_votes_nor_gets_a_vote() {
+    let campaign = raft_core::CampaignId(1);
+    let (epoch, round, last) = (raft_core::Epoch(1), raft_core::Round(1), raft_core::LogId::new(1, 1));
+    let heartbeat = Body::Heartbeat { epoch, round, prev: last, commit: LogIndex(1) };
+    let beaten = Body::HeartbeatReply { epoch, round, matched: LogIndex(1), clock: raft_core::Timestamp(1) };
+    let asks = Body::RequestVote { campaign, last, transfer: false };
+    let votes = Body::RequestVoteReply { campaign, granted: true };
+    let cases =
+        [(&heartbeat, true, false), (&beaten, false, true), (&asks, false, false), (&votes, false, false)];
+    for (body, says, hears) in cases {
+        assert_eq!(Standing::Successor.may_say(body), says, "{body:?}");
+        assert_eq!(Standing::Successor.may_hear(body), hears, "{body:?}");
+        assert!(Standing::Member.may_say(body) && Standing::Member.may_hear(body));
+        assert!(!Standing::Founder.may_say(body) && !Standing::Founder.may_hear(body));
+    }
 }
 
 async fn meet_each_other(
@@ -231,7 +256,13 @@ fn the_longest_hello_and_refusal_fit_before_the_handshake() {
         founders: Some(founders),
         ..local()
     };
-    let hello = local.hello(u64::MAX, ConnectionKind::Snapshot, Some(NodeId(u64::MAX)), usize::MAX);
+    let hello = local.hello(
+        u64::MAX,
+        ConnectionKind::Snapshot,
+        Some(NodeId(u64::MAX)),
+        usize::MAX,
+        LogIndex(u64::MAX),
+    );
     let text = hello.founders.clone().unwrap().text;
     let refusal = Refusal::FoundersDiffer { theirs: text.clone(), ours: text };
     for packet in [Packet::Hello(Box::new(hello)), Packet::Refusal(Box::new(refusal))] {

@@ -236,6 +236,40 @@ async fn an_old_copy_and_another_directory_are_refused() {
     assert!(matches!(reason, Refusal::WrongIncarnation { found: Incarnation(201), .. }), "{reason}");
 }
 
+/// SAFETY section 1: a member that missed a config entry must accept its new leader.
+#[tokio::test]
+async fn a_node_that_is_behind_follows_a_leader_with_a_new_directory() {
+    let mut behind = Node::start(1).await;
+    let new = LocalIdentity { incarnation: Incarnation(201), ..identity(2) };
+    let mut leader = Node::with(new, NetOptions::default()).await;
+    leader.transport.set_conf_index(raft_core::LogIndex(50));
+    behind.transport.set_conf_index(raft_core::LogIndex(40));
+    behind.know(&[&leader]);
+    leader.know(&[&behind]);
+    leader.until_connected(NodeId(1)).await;
+    behind.until_connected(NodeId(2)).await;
+    let append = leader.append(NodeId(1), 0, &[Bytes::from_static(b"x")]);
+    let _ = leader.transport.send(&append);
+    assert_eq!(behind.until_message().await, append);
+    // Its heartbeat would count for the n2 we know; its answer does not.
+    let _ = behind.transport.send(&behind.heartbeat(NodeId(2), 1));
+    let (epoch, round) = (raft_core::Epoch(4), raft_core::Round(5));
+    let outcome = raft_core::AppendOutcome::Matched(raft_core::LogIndex(1));
+    let body = raft_core::Body::AppendReply { epoch, round, outcome };
+    let reply = raft_core::Message { from: NodeId(1), to: NodeId(2), term: raft_core::Term(3), body };
+    let _ = behind.transport.send(&reply);
+    assert_eq!(leader.until_message().await, reply);
+
+    // The append brought the configuration: now it is a member like any other.
+    let info = PeerInfo { address: leader.address.clone(), incarnation: Incarnation(201) };
+    behind.transport.set_conf_index(raft_core::LogIndex(50));
+    behind.transport.set_peers([(NodeId(2), info)].into());
+    behind.until_connected(NodeId(2)).await;
+    let heartbeat = behind.heartbeat(NodeId(2), 2);
+    let _ = behind.transport.send(&heartbeat);
+    assert_eq!(leader.until_message().await, heartbeat);
+}
+
 #[tokio::test]
 async fn a_peer_that_changes_its_address_is_dialled_there() {
     let (mut one, two) = pair().await;

@@ -166,6 +166,7 @@ async fn introduce(with: &Node, id: u64) -> TcpStream {
         founders: None,
         election_timeout_ms: 0,
         frame_bytes_max: 1 << 20,
+        conf_index: raft_core::LogIndex(0),
     };
     let mut bytes = MAGIC.to_vec();
     Packet::Hello(Box::new(hello)).encode_head(&mut bytes).unwrap();
