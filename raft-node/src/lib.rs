@@ -7,5 +7,6 @@ pub mod error;
 pub mod http;
 pub mod kv;
 pub mod metrics;
+pub mod resp;
 pub mod state_machine;
 pub mod status;

@@ -1,0 +1,570 @@
+//! One client's connection: bytes in, commands, replies in their order, bytes out.
+//!
+//! Everything a client has sent is handed to the node before anything is waited for, so the writes of one pipeline
+//! share a log batch. Replies leave in the order of the commands, as many as are ready in one system call.
+//!
+//! # Order between a connection's own commands
+//! A client may send a read behind its own write without waiting, and expects to see what it wrote; and a write behind
+//! a read must not be seen by that read. So writes are under way together, reads are under way together, but a read
+//! waits until the writes before it are answered, and a write until the reads before it are. A cheap linearizable read
+//! behind a write does not wait but goes through the log as well, right behind it: pipelines that mix both stay fast.
+//!
+//! # Bounds
+//! Commands and bytes under way, and replies not yet taken, are bounded: past the bound nothing more is read from this
+//! client, and TCP tells it so. What stalls in the middle (half a request, replies nobody takes) is closed after
+//! [`Options::stall_timeout`](super::Options::stall_timeout).
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::oneshot,
+    time::{Instant, Sleep, sleep_until, timeout},
+};
+
+use super::{
+    Shared,
+    backend::{Backend, Consistency},
+    client_command,
+    clients::{Allowance, Membership, Stop},
+    failure::failure,
+    parser::Parser,
+    pipeline::{Outcome, Pipeline, Slot, Wait},
+    session::{Action, Gate, Session},
+    transaction, waits,
+};
+use crate::{
+    error::ClientError,
+    kv::{
+        Protocol, Reply,
+        reply::{transcode_to_resp2, transcode_to_resp3},
+        request,
+    },
+};
+
+/// One client, from its first byte to its last.
+pub(super) struct Connection<S, B> {
+    stream: S,
+    shared: Arc<Shared<B>>,
+    session: Session,
+    /// Leaves the list of clients when dropped.
+    _membership: Membership,
+    stop: oneshot::Receiver<Stop>,
+    parser: Parser,
+    input: BytesMut,
+    allowance: Allowance,
+    /// A command whose turn has not come: see the order of commands above.
+    held: Option<Vec<Bytes>>,
+    pipeline: Pipeline,
+    output: BytesMut,
+    intake: Intake,
+    stall: Stall,
+    /// Whether other tasks were already given a turn to add to the output.
+    lingered: bool,
+}
+
+/// Whether more commands are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Intake {
+    /// Yes.
+    Open,
+    /// No more bytes, but what is in the buffer is served.
+    Ended,
+    /// What is under way is answered, then the connection closes.
+    Closed,
+    /// The same, but the client is in the middle of sending more.
+    Refused,
+}
+
+/// Since when something has been stuck, if it is.
+#[derive(Default)]
+struct Stall {
+    timer: Option<Pin<Box<Sleep>>>,
+    moved: Option<Instant>,
+}
+
+/// Why the loop came up for air.
+enum Pause {
+    /// More replies are about to come: let them, and send all at once.
+    Linger,
+    /// The end.
+    End,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
+    /// A connection that has said nothing yet.
+    pub(super) fn new(
+        stream: S,
+        shared: Arc<Shared<B>>,
+        membership: Membership,
+        stop: oneshot::Receiver<Stop>,
+    ) -> Connection<S, B> {
+        let authenticated = shared.options.password.is_none();
+        let allowance = Allowance::new(Arc::clone(&shared.clients));
+        Connection {
+            stream,
+            session: Session::new(Arc::clone(&membership.client), authenticated),
+            _membership: membership,
+            stop,
+            parser: Parser::default(),
+            input: BytesMut::new(),
+            allowance,
+            held: None,
+            pipeline: Pipeline::default(),
+            output: BytesMut::new(),
+            intake: Intake::Open,
+            stall: Stall::default(),
+            lingered: false,
+            shared,
+        }
+    }
+
+    /// Serves until the client leaves, breaks the protocol, stalls, or is told to go.
+    pub(super) async fn run(mut self) {
+        self.parser.restrict(!self.session.authenticated);
+        while let Pause::Linger = poll_fn(|context| self.poll(context)).await {
+            tokio::task::yield_now().await;
+        }
+        // The client may have gone.
+        let _ = timeout(CLOSE_TIMEOUT, self.say_goodbye()).await;
+    }
+
+    /// Ends the stream so that the last replies arrive: closing it with bytes unread would reset it, and a reset
+    /// overtakes what is on its way.
+    async fn say_goodbye(&mut self) -> io::Result<()> {
+        if self.intake == Intake::Open {
+            // It was cut off.
+            return Ok(());
+        }
+        self.stream.shutdown().await?;
+        if self.intake != Intake::Refused {
+            return Ok(());
+        }
+        let mut ignored = vec![0; INPUT_BYTES];
+        for _ in 0..GOODBYE_READS_MAX {
+            if self.stream.read(&mut ignored).await? == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Pause> {
+        loop {
+            if self.poll_stop(context) == Some(Stop::Kill) {
+                return Poll::Ready(Pause::End);
+            }
+            let mut moved = self.take_commands();
+            moved |= self.poll_replies(context);
+            if moved {
+                continue;
+            }
+            if !self.output.is_empty() {
+                if !self.lingered && !self.pipeline.is_empty() && self.output.len() < LINGER_BYTES_MAX {
+                    self.lingered = true;
+                    return Poll::Ready(Pause::Linger);
+                }
+                match self.poll_write(context) {
+                    Poll::Ready(Ok(())) => {
+                        self.stall.moved = None;
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Pause::End),
+                    Poll::Pending => {}
+                }
+            } else if self.intake != Intake::Open && self.pipeline.is_empty() && self.held.is_none() {
+                return Poll::Ready(Pause::End);
+            }
+            match self.poll_read(context) {
+                Poll::Ready(Ok(())) => {
+                    self.stall.moved = None;
+                    continue;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Pause::End),
+                Poll::Pending => {}
+            }
+            return if self.poll_stall(context) { Poll::Ready(Pause::End) } else { Poll::Pending };
+        }
+    }
+
+    fn poll_stop(&mut self, context: &mut Context<'_>) -> Option<Stop> {
+        if self.stop.is_terminated() {
+            return None;
+        }
+        match Pin::new(&mut self.stop).poll(context) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(Stop::Drain)) => {
+                self.close(Intake::Closed);
+                None
+            }
+            // Without a sender nobody could end it any more.
+            Poll::Ready(Ok(Stop::Kill) | Err(_)) => Some(Stop::Kill),
+        }
+    }
+
+    /// Nothing more is taken from this client.
+    fn close(&mut self, intake: Intake) {
+        self.intake = intake;
+        self.held = None;
+        self.input = BytesMut::new();
+        self.allowance.resize(0, 0);
+    }
+
+    /// Begins every command that is there and may begin. Whether there was any.
+    fn take_commands(&mut self) -> bool {
+        let mut any = false;
+        while matches!(self.intake, Intake::Open | Intake::Ended) && !self.is_full() {
+            let Some(args) = self.next_command() else { break };
+            let gate = self.session.gate(&args);
+            if gate == Gate::Writes
+                && (1..LOGGED_READS_MAX).contains(&self.pipeline.writes())
+                && !self.pipeline.has_reads()
+                && self.session.may_read_by_log(&args)
+            {
+                any = true;
+                self.read_by_log(args);
+                continue;
+            }
+            let passes = match gate {
+                Gate::Open => true,
+                Gate::Reads => !self.pipeline.has_reads(),
+                Gate::Writes => self.pipeline.writes() == 0,
+                Gate::All => self.pipeline.is_empty(),
+            };
+            if !passes {
+                self.held = Some(args);
+                break;
+            }
+            any = true;
+            self.begin(args, gate);
+        }
+        self.start_reads();
+        any
+    }
+
+    fn is_full(&self) -> bool {
+        let options = &self.shared.options;
+        self.pipeline.commands() >= options.in_flight_max
+            || self.pipeline.bytes() >= options.in_flight_bytes_max
+            || self.output.len() >= options.output_bytes_max
+    }
+
+    fn next_command(&mut self) -> Option<Vec<Bytes>> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        match self.parser.next(&mut self.input, &self.shared.options.requests) {
+            Ok(Some(args)) => {
+                self.shared.clients.counters.commands.fetch_add(1, Ordering::Relaxed);
+                return Some(args);
+            }
+            Ok(None) => {}
+            Err(error) => {
+                self.reply(&Reply::error_text(format!("ERR Protocol error: {error}")));
+                self.close(Intake::Refused);
+            }
+        }
+        if self.input.is_empty() && self.input.capacity() > INPUT_BYTES * 4 {
+            // A large request has been taken; its memory goes with it.
+            self.input = BytesMut::new();
+            self.allowance.resize(0, 0);
+        }
+        None
+    }
+
+    fn begin(&mut self, args: Vec<Bytes>, gate: Gate) {
+        if gate != Gate::Writes {
+            // The reads so far are to be made in the mode they were sent in, whatever this command changes.
+            self.start_reads();
+        }
+        let silent = self.session.take_silence() && !client_command::changes_replies(&args);
+        let bytes = args.iter().map(Bytes::len).sum();
+        let protocol = self.session.protocol;
+        let action = self.session.execute(args, &self.shared);
+        self.parser.restrict(!self.session.authenticated);
+        let wait = match action {
+            Action::Nothing => return,
+            Action::Reply(reply) => {
+                // `HELLO` answers in the protocol it chooses.
+                if !silent {
+                    self.reply(&reply);
+                }
+                return;
+            }
+            Action::Close(reply) => {
+                if !silent {
+                    self.reply(&reply);
+                }
+                self.start_reads();
+                return self.close(Intake::Closed);
+            }
+            // A read without a reply is no work at all.
+            Action::Read(_) if silent => return,
+            Action::Read(args) => return self.pipeline.gather(args),
+            Action::Write(payload) => Wait::Write(self.shared.backend.propose(payload)),
+            Action::Execute { payload, commands } => {
+                Wait::Execute(self.shared.backend.propose(payload), commands)
+            }
+            Action::Watch(keys) => self.watch(keys),
+            Action::Sleep(duration) => Wait::Later(Box::pin(async move {
+                tokio::time::sleep(duration).await;
+                Reply::OK
+            })),
+            Action::Barrier => Wait::Later(Box::pin(waits::barrier(Arc::clone(&self.shared)))),
+            Action::WaitFor { members, timeout } => {
+                Wait::Later(Box::pin(waits::members(Arc::clone(&self.shared), members, timeout)))
+            }
+        };
+        self.start_reads();
+        self.pipeline.push(Slot { wait, protocol, silent, bytes });
+    }
+
+    fn read_by_log(&mut self, args: Vec<Bytes>) {
+        if self.session.take_silence() {
+            return;
+        }
+        let bytes = args.iter().map(Bytes::len).sum();
+        // The log knows reads as parts of transactions only.
+        let payload = request::encode_exec::<Bytes, Bytes>(&[], &[args]);
+        let wait = Wait::LoggedRead(self.shared.backend.propose(payload));
+        self.pipeline.push(Slot { wait, protocol: self.session.protocol, silent: false, bytes });
+    }
+
+    fn watch(&self, keys: Vec<Bytes>) -> Wait {
+        let (sender, receiver) = oneshot::channel();
+        let wanted = keys.clone();
+        // Always linearizable: a stale index would only make the transaction fail, but for no reason.
+        self.shared.backend.read(
+            Consistency::Linearizable,
+            Box::new(move |kv| {
+                let indexes = kv.map(|kv| wanted.iter().map(|key| kv.modification_index(key)).collect());
+                // The client may have gone.
+                let _ = sender.send(indexes);
+            }),
+        );
+        Wait::Watch(receiver, keys)
+    }
+
+    fn start_reads(&mut self) {
+        self.pipeline.start_reads(&self.shared.backend, self.session.reads(), self.session.protocol);
+    }
+
+    /// Puts a reply behind those that are still to come.
+    fn reply(&mut self, reply: &Reply) {
+        if reply.is_error() {
+            self.shared.clients.counters.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        self.start_reads();
+        if self.pipeline.is_empty() {
+            reply.encode(self.session.protocol, &mut self.output);
+        } else {
+            self.pipeline.push_reply(reply, self.session.protocol);
+        }
+    }
+
+    /// Moves replies that are ready to the output, in order. Whether there was any.
+    fn poll_replies(&mut self, context: &mut Context<'_>) -> bool {
+        let mut any = false;
+        while self.output.len() < self.shared.options.output_bytes_max {
+            let consistency = self.session.reads();
+            match self.pipeline.poll_first(context, &self.shared.backend, consistency) {
+                Poll::Pending | Poll::Ready(None) => break,
+                Poll::Ready(Some((outcome, slot))) => {
+                    any = true;
+                    self.settle(outcome, &slot);
+                }
+            }
+        }
+        any
+    }
+
+    fn settle(&mut self, outcome: Outcome, slot: &Slot) {
+        let reply = match outcome {
+            Outcome::Encoded(encoded) => {
+                if self.output.is_empty() {
+                    self.output = encoded;
+                } else {
+                    self.output.extend_from_slice(&encoded);
+                }
+                return;
+            }
+            Outcome::Carried(_) if slot.silent => return,
+            Outcome::Carried(carried) => return self.send_carried(&carried, slot.protocol),
+            Outcome::Executed(carried, commands) => {
+                if commands.iter().all(|command| command.stored) {
+                    if !slot.silent {
+                        self.send_carried(&carried, slot.protocol);
+                    }
+                    return;
+                }
+                self.complete(&carried, &commands)
+            }
+            Outcome::Watched(keys, indexes) => {
+                let bytes_max = self.shared.options.requests.request_bytes_max;
+                self.session.transaction.watch(keys, indexes.into_iter(), bytes_max)
+            }
+            Outcome::WatchFailed(error) => {
+                self.session.transaction.watch_failed();
+                self.failure(&error)
+            }
+            Outcome::Reply(reply) => reply,
+            Outcome::Failed(error, count) => {
+                let reply = self.failure(&error);
+                for _ in 1..count {
+                    reply.encode(slot.protocol, &mut self.output);
+                }
+                reply
+            }
+        };
+        if !slot.silent {
+            reply.encode(slot.protocol, &mut self.output);
+        }
+    }
+
+    fn send_carried(&mut self, carried: &[u8], protocol: Protocol) {
+        match protocol {
+            Protocol::Resp3 => transcode_to_resp3(carried, &mut self.output),
+            Protocol::Resp2 => {
+                if transcode_to_resp2(carried, &mut self.output).is_err() {
+                    MALFORMED.encode(protocol, &mut self.output);
+                }
+            }
+        }
+    }
+
+    /// The reply to a transaction some of whose commands are answered here.
+    fn complete(&mut self, carried: &Bytes, commands: &[transaction::Queued]) -> Reply {
+        match Reply::decode(carried) {
+            Ok(Reply::Array(stored)) => {
+                let (session, shared) = (&mut self.session, &self.shared);
+                transaction::merge(commands, stored, |args| session.answer(args, shared))
+            }
+            // Refused as a whole.
+            Ok(reply) => reply,
+            Err(_) => MALFORMED,
+        }
+    }
+
+    fn failure(&self, error: &ClientError) -> Reply {
+        self.shared.clients.counters.errors.fetch_add(1, Ordering::Relaxed);
+        failure(error, || self.shared.backend.status())
+    }
+
+    /// Sends some of the output.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_write(context, &self.output) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(sent)) => {
+                self.shared.clients.counters.bytes_out.fetch_add(sent as u64, Ordering::Relaxed);
+                if sent < self.output.len() {
+                    self.output.advance(sent);
+                    return Poll::Ready(Ok(()));
+                }
+                self.lingered = false;
+                if self.output.capacity() > OUTPUT_BYTES_KEPT {
+                    self.output = BytesMut::new();
+                } else {
+                    self.output.clear();
+                }
+                // A TLS stream may hold back what it was given.
+                match Pin::new(&mut self.stream).poll_flush(context) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+                }
+            }
+        }
+    }
+
+    /// Receives some input, unless this client has enough under way.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.intake != Intake::Open || self.is_full() || self.held.is_some() {
+            return Poll::Pending;
+        }
+        let wanted = self.parser.bytes_wanted(&self.input).clamp(INPUT_BYTES, INPUT_STEP_BYTES_MAX);
+        if self.input.capacity() - self.input.len() < INPUT_BYTES / 4 {
+            // Doubles when it must grow, so that a large request is not copied again and again.
+            self.input.reserve(wanted);
+            let large = self.input.capacity().saturating_sub(INPUT_BYTES * 4);
+            if !self.allowance.resize(large, self.shared.options.receive_bytes_max) {
+                self.reply(&Reply::error("BUSY too many large requests are being received, try again"));
+                self.close(Intake::Refused);
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let received = {
+            let read = pin!(self.stream.read_buf(&mut self.input)).poll(context);
+            match read {
+                Poll::Pending => {
+                    self.rest();
+                    return Poll::Pending;
+                }
+                Poll::Ready(received) => received?,
+            }
+        };
+        if received == 0 {
+            self.intake = Intake::Ended;
+        }
+        self.session.client.was_active();
+        self.shared.clients.counters.bytes_in.fetch_add(received as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+
+    /// An idle connection keeps no buffers: there may be ten thousand of them.
+    fn rest(&mut self) {
+        if self.input.is_empty() && self.pipeline.is_empty() {
+            self.input = BytesMut::new();
+            if self.output.is_empty() && self.output.capacity() > OUTPUT_BYTES_IDLE {
+                self.output = BytesMut::new();
+            }
+        }
+    }
+
+    /// Whether something has been stuck for too long.
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
+        let waits_for_client = !self.output.is_empty()
+            || (self.pipeline.is_empty() && self.held.is_none() && self.parser.is_in_request(&self.input));
+        if !waits_for_client {
+            self.stall = Stall::default();
+            return false;
+        }
+        loop {
+            let moved = *self.stall.moved.get_or_insert_with(Instant::now);
+            let deadline = moved + self.shared.options.stall_timeout;
+            let timer = self.stall.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            match timer.as_mut().poll(context) {
+                Poll::Pending => return false,
+                Poll::Ready(()) if Instant::now() >= deadline => return true,
+                Poll::Ready(()) => timer.as_mut().reset(deadline),
+            }
+        }
+    }
+}
+
+const MALFORMED: Reply = Reply::error("ERR the store answered something that is no reply");
+
+/// What is read at a time, and what an idle connection may keep.
+const INPUT_BYTES: usize = 16 << 10;
+/// What a large string's buffer grows by at least, however much was announced.
+const INPUT_STEP_BYTES_MAX: usize = 64 << 10;
+/// A larger output buffer is not kept between requests.
+const OUTPUT_BYTES_IDLE: usize = 1 << 10;
+/// A larger output buffer is given back once it has been sent.
+const OUTPUT_BYTES_KEPT: usize = 64 << 10;
+/// With more than this to send there is no gain in waiting for more.
+const LINGER_BYTES_MAX: usize = 16 << 10;
+/// Reads that follow writes through the log, at most: each brings its value with it.
+const LOGGED_READS_MAX: usize = 64;
+/// What a client sends after it was told off is read so many times.
+const GOODBYE_READS_MAX: usize = 64;
+/// How long the orderly end of a stream may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
