@@ -113,11 +113,15 @@ impl Books {
         if parent.is_cancelled() {
             return Err(Refusal::ShuttingDown);
         }
-        let inbound = state.open.values().filter(|open| open.direction == Direction::Inbound).count();
-        if direction == Direction::Inbound && inbound >= state.inbound_max {
+        let standing = standing(hello, &state.known);
+        let inbound = state.open.values().filter(|open| open.direction == Direction::Inbound);
+        let is_stranger = |kind, standing| kind == ConnectionKind::Join || standing == Standing::Founder;
+        let strangers = inbound.clone().filter(|open| is_stranger(open.kind, open.standing)).count();
+        let full = inbound.count() >= state.inbound_max
+            || (is_stranger(kind, standing) && strangers >= STRANGERS_INBOUND_MAX);
+        if direction == Direction::Inbound && full {
             return Err(Refusal::TooMany);
         }
-        let standing = standing(hello, &state.known);
         let close = parent.child_token();
         if kind != ConnectionKind::Join {
             state.known.peers.entry(hello.id).or_default().admit(hello);
@@ -219,5 +223,8 @@ impl State {
     }
 }
 
+/// Open connections of nodes without a cluster: whoever reaches the port can make them, and they must leave room for
+/// the members.
+const STRANGERS_INBOUND_MAX: usize = 64;
 /// Nodes remembered before those that are neither members nor connected are forgotten.
 const STRANGERS_MAX: usize = 1024;

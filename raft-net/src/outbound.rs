@@ -536,3 +536,64 @@ const HEADS_KEPT_BYTES: usize = 1 << 20;
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_second_and_are_never_shorter_than_half() {
+        let options = NetOptions::default();
+        for (attempt, most_ms) in
+            [(1, 20), (2, 40), (3, 80), (6, 640), (7, 1000), (40, 1000), (u32::MAX, 1000)]
+        {
+            let most = Duration::from_millis(most_ms);
+            for random in [0, 1, 511, 12_345, u64::MAX] {
+                let wait = backoff(attempt, &options, random);
+                assert!(wait >= most / 2 && wait <= most, "attempt {attempt}: {wait:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_merges_small_payloads_and_leaves_large_ones_where_they_are() {
+        let forward = |length| {
+            let payload = Bytes::from(vec![1; length]);
+            let checksum = crc32fast::hash(&payload);
+            Packet::Forward(crate::Forward { request: 1, kind: 1, session: None, checksum, payload })
+        };
+        let mut batch = Batch::default();
+        let small = INLINE_PAYLOAD_BYTES_MAX;
+        let refused = batch.fill([small, 1, small + 1, 1, 9000].map(forward).into_iter(), 5000);
+        assert_eq!(refused, 1);
+        let shape: Vec<bool> = batch.parts.iter().map(|part| matches!(part, Part::Head(_))).collect();
+        assert_eq!(shape, [true, false, true]);
+        let written: usize = batch.parts.iter().map(|part| batch.bytes(part).len()).sum();
+        let mut expected = Vec::new();
+        for length in [small, 1, small + 1, 1] {
+            forward(length).encode_head(&mut expected).unwrap();
+            expected.resize(expected.len() + length, 1);
+        }
+        assert_eq!(written, expected.len());
+        let bytes: Vec<u8> = batch.parts.iter().flat_map(|part| batch.bytes(part).to_vec()).collect();
+        assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_an_empty_one_takes_anything() {
+        let link = Link::new(ConnectionKind::Bulk, 1000, 3);
+        let stats = Stats::default();
+        let chunk = |length| Packet::SnapshotChunk { offset: 0, data: Bytes::from(vec![0; length]) };
+        assert_eq!(link.push(chunk(5000), &stats), Sent::Queued);
+        assert_eq!(link.push(Packet::KeepAlive, &stats), Sent::Dropped);
+        let mut taken = Vec::new();
+        assert!(link.take(&mut taken));
+        assert_eq!(taken.len(), 1);
+        for sent in [Sent::Queued, Sent::Queued, Sent::Queued, Sent::Dropped] {
+            assert_eq!(link.push(Packet::KeepAlive, &stats), sent);
+        }
+        link.clear(&stats);
+        assert_eq!(stats.dropped.load(Ordering::Relaxed), 5);
+        assert_eq!(lock(&link.queue).bytes, 0);
+    }
+}

@@ -107,7 +107,8 @@ async fn a_dead_process_is_noticed_at_once_and_its_return_too() {
     two.transport.shutdown(Duration::ZERO).await;
     drop(two);
     one.until("the death", |event| matches!(event, NetEvent::PeerDied(NodeId(2))).then_some(())).await;
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    // Sooner than any election timeout; a few milliseconds on an idle machine.
+    assert!(began.elapsed() < Duration::from_millis(450), "{:?}", began.elapsed());
     let again = LocalIdentity { start: StartNumber(2), ..identity(2) };
     let _two = Node::at(&address, again, NetOptions::default()).await;
     one.until_connected(NodeId(2)).await;

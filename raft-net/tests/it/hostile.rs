@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use raft_core::NodeId;
-use raft_net::{ConnectionKind, HANDSHAKE_FRAME_BYTES_MAX, Hello, MAGIC, NetOptions, Packet};
+use raft_net::{
+    ConnectionKind, HANDSHAKE_FRAME_BYTES_MAX, HandshakeError, Hello, LocalIdentity, MAGIC, NetOptions,
+    Packet, Refusal,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -144,6 +147,29 @@ async fn a_silent_peer_is_closed_and_a_quiet_one_is_not() {
     let _ = one.transport.send(&heartbeat);
     assert_eq!(two.until_message().await, heartbeat);
     assert!(one.events.try_recv().is_none(), "the quiet connection was made again");
+}
+
+#[tokio::test]
+async fn strangers_that_ask_to_join_leave_room_for_members() {
+    let options = NetOptions { unauthenticated_per_ip_max: 200, ..NetOptions::default() };
+    let mut one = Node::with(identity(1), options).await;
+    let mut asking = tokio::task::JoinSet::new();
+    for id in 10..110 {
+        let (address, stranger) = (one.address.clone(), LocalIdentity { cluster: None, ..identity(id) });
+        asking.spawn(async move {
+            raft_net::join(&address, &stranger, &NetOptions::default(), Duration::from_secs(3)).await
+        });
+    }
+    let mut refused = 0;
+    while refused < 36 {
+        let Err(error) = asking.join_next().await.unwrap().unwrap() else { panic!("nobody answered") };
+        assert!(matches!(error, HandshakeError::RefusedByPeer(Refusal::TooMany)), "{error}");
+        refused += 1;
+    }
+    let two = Node::start(2).await;
+    two.know(&[&one]);
+    one.know(&[&two]);
+    one.until_connected(NodeId(2)).await;
 }
 
 /// Shakes hands by hand, as this id, for a control connection.

@@ -5,5 +5,6 @@
 
 mod cluster;
 mod connections;
+mod founding;
 mod hostile;
 mod snapshots;
