@@ -2,6 +2,7 @@
 
 mod commands;
 mod model;
+mod redis;
 mod replication;
 mod scanning;
 

@@ -196,9 +196,9 @@ fn parse_set<'a>(args: &'a [&'a [u8]]) -> Result<Write<'a>, Reply> {
     let mut when = When::Always;
     let mut deadline = NewDeadline::None;
     let mut answer = SetAnswer::Status;
+    let mut time = None;
     let mut rest = args[3..].iter();
     while let Some(option) = rest.next() {
-        let free = deadline == NewDeadline::None;
         if is(option, "NX") && matches!(when, When::Always | When::New) {
             when = When::New;
         } else if is(option, "XX") && matches!(when, When::Always | When::Exists) {
@@ -207,14 +207,19 @@ fn parse_set<'a>(args: &'a [&'a [u8]]) -> Result<Write<'a>, Reply> {
             when = When::Equals(rest.next().ok_or(SYNTAX_ERROR)?);
         } else if is(option, "GET") {
             answer = SetAnswer::Old;
-        } else if is(option, "KEEPTTL") && (free || deadline == NewDeadline::Keep) {
+        } else if is(option, "KEEPTTL") && time.is_none() {
             deadline = NewDeadline::Keep;
-        } else if let Some((unit, relative)) = time_option(option).filter(|_| free) {
-            let text = rest.next().ok_or(SYNTAX_ERROR)?;
-            deadline = NewDeadline::At(positive_moment(text, unit, relative, "set")?);
+        } else if let Some(unit) = time_option(option)
+            && (time.is_none() && deadline == NewDeadline::None)
+        {
+            time = Some((unit, rest.next().ok_or(SYNTAX_ERROR)?));
         } else {
             return Err(SYNTAX_ERROR);
         }
+    }
+    // Only now: a syntax error further on is the one that is told.
+    if let Some(((unit, relative), text)) = time {
+        deadline = NewDeadline::At(positive_moment(text, unit, relative, "set")?);
     }
     Ok(Write::Set { key: args[1], value: args[2], when, deadline, answer })
 }
