@@ -84,7 +84,7 @@ pub enum JoinAnswer {
     Refused(String),
 }
 
-/// A node that asks to be let in, from [`NetEvent::Join`]. Dropping it answers [`JoinAnswer::Busy`].
+/// A node that asks to be let in, from [`NetEvent::Join`](crate::NetEvent::Join). Dropping it answers [`JoinAnswer::Busy`].
 #[derive(Debug)]
 pub struct JoinRequest {
     /// Who asks: id, incarnation and addresses are in here.

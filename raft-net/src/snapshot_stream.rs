@@ -330,6 +330,7 @@ pub(crate) async fn send(
         batch.fill(std::iter::once(Packet::SnapshotChunk { offset: at, data }), usize::MAX);
         let written = tokio::select! {
             biased;
+            () = stream.ticket.close.cancelled() => return Err(SnapshotError::Cancelled),
             // Anything the receiver says now is a no.
             said = stream.reader.next() => return Err(refused(
                 said.and_then(|said| said.ok_or(FrameError::Truncated)).map_err(SnapshotError::from)

@@ -225,8 +225,9 @@ impl Transport {
         Ok((Transport { handle: Arc::new(Handle { shared }) }, receiver))
     }
 
-    /// The peers to hold connections with; ourselves is ignored. Peers that are gone are disconnected, those with
-    /// another address dialled anew, and connections of another incarnation than the one named closed. Must be called
+    /// The peers to hold connections with; ourselves is ignored. Peers that are gone are no longer dialled, those
+    /// with another address dialled anew, and connections of another incarnation than the one named closed. What a
+    /// removed peer dials to us stays open: it may not know yet, or we may be the one that is behind. Must be called
     /// within the tokio runtime.
     pub fn set_peers(&self, peers: BTreeMap<NodeId, PeerInfo>) {
         let shared = &self.handle.shared;
