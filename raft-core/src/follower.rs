@@ -208,6 +208,8 @@ impl Follower {
         let Some(first) = entries.get(place) else { return };
         if first.id.index <= shared.log.last().index {
             let keep = first.id.index.prev();
+            // A leader that contradicts itself must not lead the commit index past the log's end.
+            self.verified = self.verified.min(keep);
             shared.log.truncate_after(keep);
             shared.disk.stage_truncate(keep);
         }

@@ -142,14 +142,14 @@ impl Progress {
         self.matched = index;
         self.next = self.next.max(index.next());
         self.losses = 0;
+        let retry_ms = self.retry_ms(config);
+        // A probe that waits keeps its own deadline: it is not answered by this.
         if let ProgressState::Replicate { in_flight } = &mut self.state {
             while in_flight.pop_front_if(|(last, _)| *last <= index).is_some() {
                 self.released = true;
             }
+            self.retry_at = (!in_flight.is_empty()).then(|| now.plus_millis(retry_ms));
         }
-        let in_flight =
-            matches!(&self.state, ProgressState::Replicate { in_flight } if !in_flight.is_empty());
-        self.retry_at = in_flight.then(|| now.plus_millis(self.retry_ms(config)));
         true
     }
 
@@ -298,6 +298,14 @@ mod tests {
             assert_eq!(peer.next(), LogIndex(5));
         }
         assert_eq!(waits, [200, 400, 800]);
+    }
+
+    #[test]
+    fn a_lost_probe_is_found_out_though_the_match_advanced_meanwhile() {
+        let (config, mut peer) = (config(), Progress::new(LogIndex(9), Epoch(1), Instant(0)));
+        peer.sent(LogIndex(8), 0, &config, Instant(0));
+        assert!(peer.advance(LogIndex(3), &config, Instant(0)), "learnt from a heartbeat");
+        assert!(peer.is_overdue(Instant(0).plus_millis(200)));
     }
 
     #[test]

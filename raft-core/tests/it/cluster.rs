@@ -183,6 +183,16 @@ impl Cluster {
         node.fetches.clear();
     }
 
+    /// Power loss after the first `kept` of the unsynced writes reached the disk, without anybody being told.
+    pub(crate) fn crash_keeping(&mut self, id: u64, kept: usize) {
+        let node = self.node_mut(id);
+        let writes: Vec<Write> = node.writes.drain(..).take(kept).collect();
+        for write in &writes {
+            node.disk.write(write);
+        }
+        self.crash(id);
+    }
+
     pub(crate) fn restart(&mut self, id: u64) {
         let old = &self.nodes[&id];
         let mut config = old.config.clone();
