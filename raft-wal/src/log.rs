@@ -1,0 +1,147 @@
+//! The durable log in memory: which segments there are and what each holds. Shared between the writer and all readers.
+
+use std::{path::PathBuf, sync::Arc};
+
+use raft_core::{LogId, LogIndex, Term, TermRun};
+
+use crate::{
+    error::WalError,
+    record::Stamp,
+    segment::index::{Op, SegmentIndex, Slot},
+    vfs::VfsFile,
+};
+
+/// One segment's file. Whoever reads from it holds it, so that it is not recycled under them.
+#[derive(Debug)]
+pub(crate) struct SegmentFile {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) stamp: Stamp,
+    pub(crate) bytes: u64,
+}
+
+/// A segment and its entries.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) file: Arc<SegmentFile>,
+    pub(crate) index: SegmentIndex,
+}
+
+/// What is durable.
+///
+/// Invariant: the entries of all segments, in order, are `log_start.index + 1 ..= last`.
+#[derive(Debug)]
+pub(crate) struct Log {
+    /// Oldest first, never empty; the last one is being written.
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) log_start: LogId,
+    pub(crate) last: LogIndex,
+}
+
+/// Entries that stand in one file.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) file: Arc<SegmentFile>,
+    pub(crate) first: LogIndex,
+    pub(crate) slots: Vec<Slot>,
+}
+
+impl Log {
+    /// Applies what a batch did, now that it is durable.
+    pub(crate) fn apply(&mut self, ops: &[Op]) {
+        let (current, older) = self.segments.split_last_mut().expect("a log has a segment");
+        for op in ops {
+            match *op {
+                Op::Cut { after } => older.iter_mut().for_each(|segment| segment.index.truncate(after)),
+                Op::Reset { to } => {
+                    older.iter_mut().for_each(|segment| segment.index.truncate(LogIndex::ZERO));
+                    self.log_start = to;
+                }
+                Op::Push { .. } | Op::Mark { .. } => {}
+            }
+            assert!(current.index.apply(*op), "{op:?} does not continue the log");
+        }
+        self.last = current.index.last();
+    }
+
+    /// How many of the oldest segments hold nothing behind `up_to`, and the last entry that goes with them.
+    pub(crate) fn droppable(&self, up_to: LogIndex) -> (usize, Option<LogIndex>) {
+        let (_, older) = self.segments.split_last().expect("a log has a segment");
+        let goes = |segment: &&Segment| segment.index.is_empty() || segment.index.last() <= up_to;
+        let count = older.iter().take_while(goes).count();
+        let last = older[..count].iter().rev().find(|segment| !segment.index.is_empty());
+        (count, last.map(|segment| segment.index.last()))
+    }
+
+    /// Where `first..=last` stand, stopping before `bytes_max` but not before the first.
+    pub(crate) fn locate(
+        &self,
+        first: LogIndex,
+        last: LogIndex,
+        bytes_max: usize,
+    ) -> Result<Vec<Span>, WalError> {
+        if first <= self.log_start.index {
+            return Err(WalError::Compacted { index: first, first: self.log_start.index.next() });
+        }
+        if first > self.last {
+            return Err(WalError::NotFound { index: first, last: self.last });
+        }
+        let last = last.min(self.last);
+        let mut spans: Vec<Span> = Vec::new();
+        let (mut next, mut bytes) = (first, 0);
+        let before = |segment: &&Segment| segment.index.is_empty() || segment.index.last() < first;
+        for segment in self.segments.iter().skip_while(before) {
+            let mut slots = Vec::new();
+            let start = next;
+            while next <= last
+                && let Some(slot) = segment.index.slot(next)
+            {
+                bytes += slot.bytes as usize + SLOT_SLACK;
+                if bytes > bytes_max && next != first {
+                    break;
+                }
+                slots.push(slot);
+                next = next.next();
+            }
+            let stopped = bytes > bytes_max;
+            if !slots.is_empty() {
+                spans.push(Span { file: Arc::clone(&segment.file), first: start, slots });
+            }
+            if next > last || stopped {
+                break;
+            }
+        }
+        Ok(spans)
+    }
+
+    /// The terms of the whole log.
+    pub(crate) fn term_runs(&self) -> Vec<TermRun> {
+        let mut runs: Vec<TermRun> = Vec::new();
+        for run in self.segments.iter().flat_map(|segment| &segment.index.runs) {
+            if runs.last().is_none_or(|last| last.term != run.term) {
+                runs.push(*run);
+            }
+        }
+        drop_runs(&mut runs, self.log_start.index);
+        runs
+    }
+}
+
+/// An entry's flat charge may exceed its header by this much.
+const SLOT_SLACK: usize = 8;
+
+/// The term of entry `index`.
+pub(crate) fn term_at(runs: &[TermRun], index: LogIndex) -> Option<Term> {
+    let place = runs.partition_point(|run| run.first <= index).checked_sub(1)?;
+    Some(runs[place].term)
+}
+
+/// Forgets the terms of everything up to and including `start`.
+pub(crate) fn drop_runs(runs: &mut Vec<TermRun>, start: LogIndex) {
+    let place = runs.partition_point(|run| run.first <= start.next());
+    if place > 0 {
+        runs.drain(..place - 1);
+        runs[0].first = start.next();
+    }
+}

@@ -1,0 +1,433 @@
+//! Opening: founds a log, or acts on what the survey of an existing one found.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, RwLock},
+};
+
+use raft_core::{ConfState, Entry, LogId, LogIndex, Recovered, SnapshotMeta};
+
+use crate::{
+    engine::{Engine, Tip, read, salt},
+    error::{CorruptionKind, WalError},
+    latency::Latencies,
+    layout,
+    log::{Log, Segment, SegmentFile},
+    options::Options,
+    record::State,
+    recovery::Ending,
+    report::{OpenReport, Stats, Torn},
+    segment::{
+        footer,
+        header::{HEADER_BYTES, SegmentHeader},
+        index::SegmentIndex,
+        prepare::{Job, Prepared},
+        writer::Current,
+    },
+    survey::{Names, Survey, Tail, survey},
+    vfs::{Vfs, VfsFile},
+};
+
+pub(crate) fn open(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    options: Options,
+) -> Result<(Engine, OpenReport), WalError> {
+    options.validate()?;
+    vfs.create_dir_all(dir).map_err(|error| WalError::io("create", dir, error))?;
+    let lock = lock(&*vfs, dir)?;
+    let names = Names::list(&*vfs, dir)?;
+    let owner = Some((options.cluster, options.node));
+    let surveyed = survey(&*vfs, dir, names, owner, options.verify_on_open, true)?;
+    let opening = Opening { vfs, dir, options, lock };
+    match surveyed {
+        Err(names) => opening.found(names),
+        Ok(survey) if survey.damage.is_some() => opening.damaged(survey),
+        Ok(survey) => opening.resume(survey),
+    }
+}
+
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, WalError> {
+    vfs.lock(dir).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => WalError::InUse { path: dir.to_owned() },
+        _ => WalError::io("lock", dir, error),
+    })
+}
+
+struct Opening<'a> {
+    vfs: Arc<dyn Vfs>,
+    dir: &'a Path,
+    options: Options,
+    lock: Box<dyn std::fmt::Debug + Send + Sync>,
+}
+
+impl Opening<'_> {
+    /// A directory without a log: the first segment, with one batch that says so.
+    ///
+    /// Crash before that is durable: nothing was acknowledged, and the next open founds anew.
+    fn found(self, names: Names) -> Result<(Engine, OpenReport), WalError> {
+        self.remove_temporaries(&names)?;
+        for spare in names.spares.keys() {
+            let _ = self.vfs.remove(&self.dir.join(layout::spare(*spare)));
+        }
+        let job = Job { number: 1, bytes: self.options.segment_bytes, spare: None };
+        let prepared = job.run(&*self.vfs, self.dir)?;
+        let mut salts = 0;
+        let salt = salt(self.options.seed, &mut salts);
+        let header = self.header(&prepared, salt, 0, State::NEW);
+        let (file, current) = first_batch(prepared, header);
+        let index = SegmentIndex::new(LogIndex::ZERO);
+        let log =
+            Log { segments: vec![Segment { file, index }], log_start: LogId::ZERO, last: LogIndex::ZERO };
+        let founding = self.options.founding.clone();
+        let mut engine = self.engine(log, State::NEW, 0, None, current, salts);
+        let batch = engine.begin();
+        engine.close_batch(batch)?;
+        let report = OpenReport {
+            recovered: Recovered::fresh(founding),
+            torn: None,
+            damaged: None,
+            rebuilt: Vec::new(),
+            unknown_files: names.unknown,
+            snapshots: Vec::new(),
+            segments: 1,
+            founded: true,
+        };
+        Ok((engine, report))
+    }
+
+    /// Changes nothing: a cut would be the loss of what was acknowledged.
+    fn damaged(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
+        let Survey { names, log, tail, state, mark, damage, notes, .. } = survey;
+        let current = Current {
+            file: Arc::clone(&last_segment(&log).file),
+            unwritten_header: None,
+            salt: tail.header.salt,
+            position: tail.scan.end,
+            fresh: false,
+            slots: 0,
+            runs: 0,
+            confs: 0,
+        };
+        let mut engine = self.engine(log, state, tail.scan.chain, mark, current, 0);
+        engine.damage.clone_from(&damage);
+        let recovered = recovered(&engine)?;
+        let segments = names.segments.len();
+        let report = OpenReport {
+            recovered,
+            torn: None,
+            damaged: damage,
+            rebuilt: notes,
+            unknown_files: names.unknown,
+            snapshots: names.snapshots,
+            segments,
+            founded: false,
+        };
+        Ok((engine, report))
+    }
+
+    fn resume(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
+        let Survey { mut names, log, tail, state, mark, notes, tail_unusable, .. } = survey;
+        self.remove_temporaries(&names)?;
+        let file = Arc::clone(&last_segment(&log).file);
+        let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
+        let (current, next) = match tail.scan.ending {
+            Ending::Sealed { next_number, next_salt, .. } => {
+                let next = self.next_of_sealed(&names, next_number, tail.next_dirty)?;
+                let header = SegmentHeader {
+                    previous_length: tail.scan.end,
+                    ..self.header(&next, next_salt, 0, State { chain: tail.scan.chain, ..state })
+                };
+                (Some(first_batch(next, header)), None)
+            }
+            Ending::Clean | Ending::Torn { .. } | Ending::Damaged(_) => {
+                (None, self.prepared_next(&names, file.number + 1))
+            }
+        };
+        let mut log = log;
+        let current = match current {
+            Some((file, current)) => {
+                let index = SegmentIndex::new(log.last);
+                log.segments.push(Segment { file, index });
+                current
+            }
+            None => {
+                let index = &last_segment(&log).index;
+                Current {
+                    unwritten_header: None,
+                    salt: tail.header.salt,
+                    position: tail.scan.end,
+                    fresh: tail.scan.closed == 0,
+                    slots: index.slots.len(),
+                    runs: index.runs.len(),
+                    confs: index.confs.len(),
+                    file,
+                }
+            }
+        };
+        let keep: Vec<u64> = [Some(current.file.number), next.as_ref().map(|next| next.number)]
+            .into_iter()
+            .flatten()
+            .chain(log.segments.iter().map(|segment| segment.file.number))
+            .collect();
+        let spares = self.tidy(&mut names, &keep, state);
+        let segments = log.segments.len();
+        let snapshots = self.tidy_snapshots(&names, state.mark);
+        let mut engine = self.engine(log, state, tail.scan.chain, mark, current, 0);
+        engine.next = next;
+        engine.spares = spares;
+        if tail_unusable {
+            engine.continue_in_new_segment(state.promised)?;
+        }
+        let report = OpenReport {
+            recovered: recovered(&engine)?,
+            torn,
+            damaged: None,
+            rebuilt: notes,
+            unknown_files: names.unknown,
+            snapshots,
+            segments,
+            founded: false,
+        };
+        Ok((engine, report))
+    }
+
+    /// Makes what the scan believed durable (rule 0), and cuts off an unfinished write.
+    ///
+    /// What a scan finds may be in the page cache only: after a killed process it was never synced, after a failed
+    /// fdatasync its pages count as clean and another sync does nothing. So it is written again, in place, before it
+    /// counts. Writing the same bytes twice is safe at any crash.
+    fn settle(&self, file: &SegmentFile, tail: &Tail) -> Result<Option<Torn>, WalError> {
+        let scan = &tail.scan;
+        let write = |bytes: &[u8], at: u64| {
+            file.file.write_at(bytes, at).map_err(|error| WalError::io("write", &file.path, error))
+        };
+        let mut torn = None;
+        if let Ending::Torn { to } = scan.ending {
+            let range = slice(&tail.bytes, scan.end, to);
+            let name = self.dir.join(layout::torn(file.number, scan.end));
+            let kept = self.keep_aside(&name, range).then_some(name);
+            write(&vec![0; range.len()], scan.end)?;
+            let (path, bytes) = (file.path.clone(), range.len() as u64);
+            torn = Some(Torn { path, offset: scan.end, bytes, kept });
+        }
+        if scan.rewrite_from == HEADER_BYTES as u64 || tail.header_lost {
+            write(&tail.header.encode(), 0)?;
+        }
+        write(slice(&tail.bytes, scan.rewrite_from, scan.end), scan.rewrite_from)?;
+        if let Ending::Sealed { seal_offset, .. } = scan.ending {
+            let bytes = footer::encode(&scan.index, file.number, tail.header.salt, seal_offset, file.bytes);
+            write(&bytes, file.bytes - bytes.len() as u64)?;
+        }
+        file.file.sync_data().map_err(|error| WalError::io("sync", &file.path, error))?;
+        self.vfs.sync_dir(self.dir).map_err(|error| WalError::io("sync", self.dir, error))?;
+        Ok(torn)
+    }
+
+    /// For whoever wants to look at them. No room for that is no reason not to start.
+    fn keep_aside(&self, path: &Path, bytes: &[u8]) -> bool {
+        let _ = self.vfs.remove(path);
+        let kept = self.vfs.create(path).and_then(|file| {
+            file.write_at(bytes, 0)?;
+            file.sync_data()
+        });
+        if kept.is_err() {
+            let _ = self.vfs.remove(path);
+        }
+        kept.is_ok()
+    }
+
+    /// The segment that a seal names, without traces of an unfinished first write: those carry its salt.
+    fn next_of_sealed(&self, names: &Names, number: u64, dirty: bool) -> Result<Prepared, WalError> {
+        let length = names.segments.get(&number).copied().unwrap_or(0);
+        if !dirty && let Some(prepared) = self.prepared_next(names, number).filter(|_| length > 0) {
+            return Ok(prepared);
+        }
+        Job { number, bytes: self.options.segment_bytes, spare: None }.run(&*self.vfs, self.dir)
+    }
+
+    /// The next segment, if it is ready and of the size wanted.
+    fn prepared_next(&self, names: &Names, number: u64) -> Option<Prepared> {
+        let bytes = *names.segments.get(&number)?;
+        if bytes != self.options.segment_bytes {
+            return None;
+        }
+        let path = self.dir.join(layout::segment(number));
+        let file = self.vfs.open(&path, true).ok()?;
+        let mut header = vec![0; HEADER_BYTES];
+        crate::vfs::read_exact_at(&*file, &mut header, 0).ok()?;
+        header.iter().all(|byte| *byte == 0).then_some(Prepared { number, path, file, bytes })
+    }
+
+    fn header(&self, prepared: &Prepared, salt: u128, previous_length: u64, state: State) -> SegmentHeader {
+        SegmentHeader {
+            cluster: self.options.cluster,
+            node: self.options.node,
+            number: prepared.number,
+            salt,
+            segment_bytes: prepared.bytes,
+            repair: false,
+            previous_length,
+            state,
+        }
+    }
+
+    fn remove_temporaries(&self, names: &Names) -> Result<(), WalError> {
+        for name in &names.temporaries {
+            let path = self.dir.join(name);
+            self.vfs.remove(&path).map_err(|error| WalError::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that a compaction left behind and prepared ones that do not fit, and keeps the spares wanted.
+    fn tidy(&self, names: &mut Names, keep: &[u64], state: State) -> Vec<u64> {
+        for number in names.segments.keys().filter(|number| !keep.contains(number)) {
+            // A prepared segment behind the next one, or one before the log's first. A failure is harmless.
+            debug_assert!(*number < state.first_segment || *number > keep[0], "segment {number} is in use");
+            let _ = self.vfs.remove(&self.dir.join(layout::segment(*number)));
+        }
+        let mut spares = Vec::new();
+        for (number, length) in &names.spares {
+            if *length == self.options.segment_bytes && spares.len() <= self.options.spare_segments {
+                spares.push(*number);
+            } else {
+                let _ = self.vfs.remove(&self.dir.join(layout::spare(*number)));
+            }
+        }
+        spares
+    }
+
+    /// Snapshots behind the marked one were never part of the log's history; older ones go at a compaction.
+    fn tidy_snapshots(&self, names: &Names, mark: LogId) -> Vec<LogId> {
+        let (stale, kept): (Vec<LogId>, Vec<LogId>) =
+            names.snapshots.iter().partition(|id| id.index >= mark.index && **id != mark);
+        for id in stale {
+            let _ = self.vfs.remove(&self.dir.join(layout::snapshot(id)));
+        }
+        kept
+    }
+
+    fn engine(
+        self,
+        log: Log,
+        state: State,
+        chain: u64,
+        mark: Option<SnapshotMeta>,
+        current: Current,
+        salts: u64,
+    ) -> Engine {
+        let mut engine = Engine {
+            runs: log.term_runs(),
+            vfs: self.vfs,
+            dir: self.dir.to_owned(),
+            options: self.options,
+            lock: self.lock,
+            log: Arc::new(RwLock::new(log)),
+            state,
+            chain,
+            mark,
+            current,
+            next: None,
+            spares: Vec::new(),
+            salts,
+            tip: Tip {
+                term: state.hard_state.term,
+                last: LogIndex::ZERO,
+                last_term: state.last.term,
+                log_start: LogIndex::ZERO,
+                mark: LogIndex::ZERO,
+            },
+            pending: std::collections::VecDeque::new(),
+            durable: None,
+            witnessed: false,
+            damage: None,
+            failure: None,
+            batch_floor: state.batch + 2,
+            clock: None,
+            latencies: Latencies::default(),
+            buffer: Vec::new(),
+            ops: Vec::new(),
+            stats: Stats::default(),
+            full: false,
+        };
+        engine.tip = engine.tip_of_state();
+        engine
+    }
+}
+
+fn last_segment(log: &Log) -> &Segment {
+    log.segments.last().expect("a log has a segment")
+}
+
+fn slice(bytes: &[u8], from: u64, to: u64) -> &[u8] {
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    bytes.get(place(from)..place(to)).unwrap_or_default()
+}
+
+fn first_batch(prepared: Prepared, header: SegmentHeader) -> (Arc<SegmentFile>, Current) {
+    let file: Arc<dyn VfsFile> = prepared.file;
+    let file = Arc::new(SegmentFile {
+        number: prepared.number,
+        path: prepared.path,
+        file,
+        stamp: header.stamp(),
+        bytes: prepared.bytes,
+    });
+    (Arc::clone(&file), Current::start(file, header))
+}
+
+/// What the core starts from.
+fn recovered(engine: &Engine) -> Result<Recovered, WalError> {
+    let state = engine.state;
+    let (last, conf_ids) = {
+        let log = engine.log.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let confs: Vec<LogId> =
+            log.segments.iter().flat_map(|segment| segment.index.confs.iter().copied()).collect();
+        (log.last, confs)
+    };
+    let mut confs = Vec::new();
+    for id in conf_ids.into_iter().filter(|id| id.index > state.log_start.index && id.index <= last) {
+        let entry = read(&engine.log, id.index, id.index, usize::MAX)?;
+        let Some(conf) = entry.first().and_then(|entry| ConfState::decode(&entry.payload).ok()) else {
+            return Err(WalError::corrupt(&engine.dir, 0, CorruptionKind::Payload(id)));
+        };
+        confs.push((id, conf));
+    }
+    let snapshot = engine
+        .mark
+        .clone()
+        .unwrap_or_else(|| SnapshotMeta { conf: engine.options.founding.clone(), ..SnapshotMeta::default() });
+    Ok(Recovered {
+        hard_state: state.hard_state,
+        snapshot,
+        log_start: state.log_start,
+        last,
+        term_runs: engine.runs.clone(),
+        confs,
+        tail: tail(engine, state.log_start.index, last)?,
+    })
+}
+
+fn tail(engine: &Engine, start: LogIndex, last: LogIndex) -> Result<Vec<Entry>, WalError> {
+    let first = {
+        let log = engine.log.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut bytes = 0;
+        let mut first = last.next();
+        'segments: for segment in log.segments.iter().rev() {
+            for slot in segment.index.slots.iter().rev() {
+                bytes += slot.bytes as usize + raft_core::ENTRY_OVERHEAD_BYTES;
+                if bytes > engine.options.tail_bytes || first <= start.next() {
+                    break 'segments;
+                }
+                first = first.prev();
+            }
+        }
+        first
+    };
+    if first > last {
+        return Ok(Vec::new());
+    }
+    read(&engine.log, first, last, usize::MAX)
+}

@@ -1,0 +1,103 @@
+//! Makes the next segment ready before the append path needs it: full of zeroes or of a former life, synced, and its
+//! name durable, so that an append never waits for the file system's journal.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    error::WalError,
+    layout,
+    segment::{footer::TRAILER_BYTES, header::HEADER_BYTES},
+    vfs::{Vfs, VfsFile},
+};
+
+/// Zeroes are written and synced in pieces, so that the appends' own syncs do not wait behind all of them.
+const PIECE_BYTES: u64 = 1 << 20;
+const SYNC_EVERY_PIECES: u64 = 8;
+
+/// A segment to make ready. Plain data: may be carried out on another thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Job {
+    pub(crate) number: u64,
+    pub(crate) bytes: u64,
+    /// The spare file to use, if there is one.
+    pub(crate) spare: Option<u64>,
+}
+
+/// A segment that is ready.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) number: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn VfsFile>,
+    pub(crate) bytes: u64,
+}
+
+impl Job {
+    /// # Errors
+    /// [`WalError::Full`] if there is no room: nothing is left behind, try again later.
+    pub(crate) fn run(&self, vfs: &dyn Vfs, dir: &Path) -> Result<Prepared, WalError> {
+        let path = dir.join(layout::segment(self.number));
+        let from = self.spare.map(|spare| dir.join(layout::spare(spare)));
+        let recycled = from.and_then(|from| Some((self.recycle(vfs, &from).ok()?, from)));
+        let (file, from) = match recycled {
+            Some(recycled) => recycled,
+            None => {
+                let from = dir.join(layout::segment(self.number) + layout::TEMPORARY_SUFFIX);
+                (self.fill(vfs, dir, &from)?, from)
+            }
+        };
+        vfs.rename(&from, &path).map_err(|error| WalError::io("rename", &from, error))?;
+        vfs.sync_dir(dir).map_err(|error| WalError::io("sync", dir, error))?;
+        Ok(Prepared { number: self.number, path, file, bytes: self.bytes })
+    }
+
+    /// Makes a former segment look unused. Its records need no wiping: they carry another salt.
+    fn recycle(&self, vfs: &dyn Vfs, from: &Path) -> io::Result<Arc<dyn VfsFile>> {
+        let file = vfs.open(from, true)?;
+        if file.length()? != self.bytes {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        file.write_at(&[0; HEADER_BYTES], 0)?;
+        file.write_at(&[0; TRAILER_BYTES], self.bytes - TRAILER_BYTES as u64)?;
+        file.sync_data()?;
+        Ok(file)
+    }
+
+    fn fill(&self, vfs: &dyn Vfs, dir: &Path, path: &Path) -> Result<Arc<dyn VfsFile>, WalError> {
+        match vfs.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(WalError::io("remove", path, error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let filled = vfs.create(path).and_then(|file| self.zero(&*file).map(|()| file));
+        filled.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                let _ = vfs.remove(path); // Its space is wanted; the next open removes it otherwise.
+                WalError::Full { path: dir.to_owned() }
+            }
+            _ => WalError::io("prepare", path, error),
+        })
+    }
+
+    fn zero(&self, file: &dyn VfsFile) -> io::Result<()> {
+        file.allocate(self.bytes)?;
+        let zeroes = vec![0; usize::try_from(PIECE_BYTES.min(self.bytes)).unwrap_or(HEADER_BYTES)];
+        let mut at = 0;
+        let mut pieces = 0;
+        while at < self.bytes {
+            let length = (self.bytes - at).min(zeroes.len() as u64);
+            file.write_at(&zeroes[..usize::try_from(length).unwrap_or(zeroes.len())], at)?;
+            at += length;
+            pieces += 1;
+            if pieces % SYNC_EVERY_PIECES == 0 {
+                file.sync_data()?;
+            }
+        }
+        file.sync_data()
+    }
+}

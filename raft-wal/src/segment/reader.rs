@@ -1,0 +1,91 @@
+//! Reads entries from their segments, each one verified.
+
+use bytes::{Bytes, BytesMut};
+use raft_core::{Entry, LogIndex};
+
+use crate::{
+    error::{CorruptionKind, WalError},
+    log::{SegmentFile, Span},
+    record::{self, Header},
+    segment::index::Slot,
+    vfs::read_exact_at,
+};
+
+/// Entries that lie close together are read at once, up to this many bytes.
+const CHUNK_BYTES: u64 = 1 << 20;
+/// A gap this large between two entries is not read.
+const GAP_BYTES: u64 = 64 << 10;
+
+/// Reads everything a lookup located.
+pub(crate) fn read(spans: &[Span]) -> Result<Vec<Entry>, WalError> {
+    let mut entries = Vec::with_capacity(spans.iter().map(|span| span.slots.len()).sum());
+    for span in spans {
+        let mut rest = &span.slots[..];
+        while let Some(first) = rest.first() {
+            let together = 1 + rest.windows(2).take_while(|pair| belongs(first, pair)).count();
+            let (chunk, behind) = rest.split_at(together);
+            read_chunk(
+                &span.file,
+                chunk,
+                span.first.plus((span.slots.len() - rest.len()) as u64),
+                &mut entries,
+            )?;
+            rest = behind;
+        }
+    }
+    Ok(entries)
+}
+
+fn belongs(first: &Slot, pair: &[Slot]) -> bool {
+    let gap = u64::from(pair[1].offset).checked_sub(u64::from(pair[0].offset) + u64::from(pair[0].bytes));
+    let end = u64::from(pair[1].offset) + u64::from(pair[1].bytes);
+    gap.is_some_and(|gap| gap <= GAP_BYTES) && end - u64::from(first.offset) <= CHUNK_BYTES
+}
+
+fn read_chunk(
+    file: &SegmentFile,
+    slots: &[Slot],
+    first: LogIndex,
+    entries: &mut Vec<Entry>,
+) -> Result<(), WalError> {
+    let (Some(start), Some(end)) = (slots.first(), slots.last()) else { return Ok(()) };
+    let base = u64::from(start.offset);
+    let end = u64::from(end.offset) + u64::from(end.bytes);
+    if end > file.bytes {
+        return Err(WalError::corrupt(&file.path, base, CorruptionKind::Footer));
+    }
+    let length = usize::try_from(end - base)
+        .map_err(|_| WalError::corrupt(&file.path, base, CorruptionKind::Footer))?;
+    let mut buffer = BytesMut::zeroed(length);
+    read_exact_at(&*file.file, &mut buffer, base).map_err(|error| WalError::io("read", &file.path, error))?;
+    let buffer = buffer.freeze();
+    for (slot, n) in slots.iter().zip(0..) {
+        entries.push(decode(file, &buffer, base, slot, first.plus(n))?);
+    }
+    Ok(())
+}
+
+fn decode(
+    file: &SegmentFile,
+    buffer: &Bytes,
+    base: u64,
+    slot: &Slot,
+    expected: LogIndex,
+) -> Result<Entry, WalError> {
+    let offset = u64::from(slot.offset);
+    let corrupt = |kind| WalError::corrupt(&file.path, offset, kind);
+    let position = usize::try_from(offset - base).map_err(|_| corrupt(CorruptionKind::Footer))?;
+    let record = record::parse(buffer, base, position, &file.stamp)
+        .map_err(|_| corrupt(CorruptionKind::RecordHeader))?;
+    let Header::Entry { id, time, session, kind } = record.header else {
+        return Err(corrupt(CorruptionKind::Record));
+    };
+    if id.index != expected {
+        return Err(corrupt(CorruptionKind::WrongEntry { expected, found: id }));
+    }
+    if !record.payload_is_intact() {
+        return Err(corrupt(CorruptionKind::Payload(id)));
+    }
+    let payload = buffer.slice_ref(record.payload);
+    Ok(Entry { id, time, session, kind, checksum: record.payload_checksum, payload })
+}

@@ -1,0 +1,105 @@
+//! The segment being written: what still fits, where the next batch goes, and its seal.
+
+use std::sync::Arc;
+
+use raft_core::{Entry, TermRun, Write};
+
+use crate::{
+    log::SegmentFile,
+    record::{self, ALIGN, COMMIT_BYTES, CUT_BYTES, PAD_BYTES, SEAL_BYTES},
+    segment::{
+        footer,
+        header::{HEADER_BYTES, SegmentHeader},
+    },
+};
+
+/// A witness stands in a block of its own, so that it does not share the fate of what it witnesses.
+pub(crate) const WITNESS_BLOCK: usize = 4096;
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) file: Arc<SegmentFile>,
+    /// Written with the first batch, if that has not happened yet.
+    pub(crate) unwritten_header: Option<SegmentHeader>,
+    pub(crate) salt: u128,
+    /// Where the next batch goes.
+    pub(crate) position: u64,
+    /// No batch has been closed in it yet: the first one repeats the snapshot mark.
+    pub(crate) fresh: bool,
+    /// What the footer will need at most.
+    pub(crate) slots: usize,
+    pub(crate) runs: usize,
+    pub(crate) confs: usize,
+}
+
+impl Current {
+    /// A prepared segment. Its header is written with its first batch.
+    pub(crate) fn start(file: Arc<SegmentFile>, header: SegmentHeader) -> Current {
+        Current {
+            file,
+            salt: header.salt,
+            unwritten_header: Some(header),
+            position: 0,
+            fresh: true,
+            slots: 0,
+            runs: 0,
+            confs: 0,
+        }
+    }
+
+    /// Bytes left for records, if the batch so far has `buffered` bytes and `count` more entries come.
+    pub(crate) fn room(&self, buffered: usize, count: EntryCount) -> usize {
+        let footer =
+            footer::footer_bytes(self.slots + count.slots, self.runs + count.runs, self.confs + count.confs);
+        let header = if self.unwritten_header.is_some() && buffered == 0 { HEADER_BYTES } else { 0 };
+        let reserved = COMMIT_BYTES + WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
+        let used = self.position.saturating_add((buffered + header + reserved) as u64);
+        usize::try_from(self.file.bytes.saturating_sub(used)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a witness fits in front of seal and footer.
+    pub(crate) fn has_room_for_witness(&self) -> bool {
+        let footer = footer::footer_bytes(self.slots, self.runs, self.confs);
+        let needed = WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
+        self.unwritten_header.is_some() || self.position + needed as u64 <= self.file.bytes
+    }
+
+    pub(crate) fn count(&mut self, count: EntryCount) {
+        self.slots += count.slots;
+        self.runs += count.runs;
+        self.confs += count.confs;
+    }
+}
+
+/// What entries add to a footer, at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EntryCount {
+    pub(crate) slots: usize,
+    pub(crate) runs: usize,
+    pub(crate) confs: usize,
+}
+
+impl EntryCount {
+    pub(crate) fn of(entries: &[Entry]) -> EntryCount {
+        let changes = entries.windows(2).filter(|pair| pair[0].id.term != pair[1].id.term).count();
+        EntryCount {
+            slots: entries.len(),
+            runs: changes + usize::from(!entries.is_empty()),
+            confs: entries.iter().filter(|entry| entry.kind == raft_core::EntryKind::ConfChange).count(),
+        }
+    }
+}
+
+/// Bytes of the records of `write` in front of its entries, at most.
+pub(crate) fn preamble_bytes(write: &Write) -> usize {
+    let cut = if write.truncate_after.is_some() { CUT_BYTES.next_multiple_of(ALIGN) } else { 0 };
+    cut + write.snapshot.as_ref().map_or(0, |mark| record::mark_bytes(&mark.meta))
+}
+
+/// Appends the term of an entry to the runs.
+pub(crate) fn extend_runs(runs: &mut Vec<TermRun>, entry: &Entry) {
+    if runs.last().is_none_or(|run| run.term != entry.id.term) {
+        runs.push(TermRun { first: entry.id.index, term: entry.id.term });
+    }
+}

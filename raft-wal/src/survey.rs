@@ -1,0 +1,627 @@
+//! Puts a log together from its files, without changing any of them. Opening acts on the result; the offline check
+//! reports it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use raft_core::{ClusterId, LogId, LogIndex, NodeId, SnapshotMeta};
+
+use crate::{
+    error::{Corruption, CorruptionKind, Damage, WalError},
+    layout::{self, Name},
+    log::{Log, Segment, SegmentFile},
+    record::{self, Header, State},
+    recovery::{self, Ending, Hole, Scan},
+    segment::{
+        footer::{TRAILER_BYTES, Trailer},
+        header::{Found, HEADER_BYTES, SegmentHeader},
+        index::SegmentIndex,
+    },
+    vfs::{Vfs, VfsFile, read_exact_at},
+};
+
+/// The names in the directory.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Number and length of each segment.
+    pub(crate) segments: BTreeMap<u64, u64>,
+    /// Number and length of each spare.
+    pub(crate) spares: BTreeMap<u64, u64>,
+    pub(crate) temporaries: Vec<PathBuf>,
+    pub(crate) snapshots: Vec<LogId>,
+    pub(crate) unknown: Vec<PathBuf>,
+}
+
+impl Names {
+    pub(crate) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Names, WalError> {
+        let mut names = Names::default();
+        for entry in vfs.list(dir).map_err(|error| WalError::io("list", dir, error))? {
+            match layout::parse(&entry.name) {
+                _ if !entry.is_file => names.unknown.push(entry.name),
+                Name::Segment(number) => {
+                    names.segments.insert(number, entry.length);
+                }
+                Name::Spare(number) => {
+                    names.spares.insert(number, entry.length);
+                }
+                Name::Temporary => names.temporaries.push(entry.name),
+                Name::Snapshot(id) => names.snapshots.push(id),
+                Name::Lock | Name::Identity | Name::Torn => {}
+                Name::Unknown => names.unknown.push(entry.name),
+            }
+        }
+        names.snapshots.sort_by_key(|id| (id.index, id.term));
+        names.unknown.sort();
+        Ok(names)
+    }
+}
+
+/// A log as its files tell it.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) names: Names,
+    /// Everything that may be believed: with damage, up to the hole.
+    pub(crate) log: Log,
+    pub(crate) tail: Tail,
+    pub(crate) state: State,
+    pub(crate) mark: Option<SnapshotMeta>,
+    pub(crate) damage: Option<Damage>,
+    /// Damaged bytes that cost no entry.
+    pub(crate) notes: Vec<Corruption>,
+    /// Entries whose payloads were checked.
+    pub(crate) entries: u64,
+    /// The tail cannot be continued, although no entry is lost: go on in a new segment.
+    pub(crate) tail_unusable: bool,
+}
+
+/// The segment that was written last.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) header: SegmentHeader,
+    /// The header itself was lost and stands here as the seal before it tells it.
+    pub(crate) header_lost: bool,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) scan: Scan,
+    /// Traces of an unfinished first write in the segment that follows a sealed tail.
+    pub(crate) next_dirty: bool,
+}
+
+struct Loaded {
+    header: SegmentHeader,
+    segment: Segment,
+    mark: Option<SnapshotMeta>,
+    hole: Option<Hole>,
+}
+
+/// Whose log it must be; `None` to take any.
+pub(crate) type Owner = Option<(ClusterId, NodeId)>;
+
+struct Reader<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    /// Whether the files are opened for writing too.
+    write: bool,
+    names: Names,
+    headers: BTreeMap<u64, Found>,
+    notes: Vec<Corruption>,
+    entries: u64,
+}
+
+/// Reads the log in `dir`. `None`: there is none yet, or only what the first instants of a founding leave behind.
+///
+/// # Errors
+/// What cannot be put together at all, and whatever keeps the disk from being read.
+pub(crate) fn survey(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    names: Names,
+    owner: Owner,
+    check_all: bool,
+    write: bool,
+) -> Result<Result<Survey, Names>, WalError> {
+    let mut reader =
+        Reader { vfs, dir, write, names, headers: BTreeMap::new(), notes: Vec::new(), entries: 0 };
+    reader.read_headers(owner)?;
+    let live = reader.headers.iter().rev().find_map(|(number, found)| match found {
+        Found::Live { header, .. } => Some((*number, *header)),
+        Found::Blank | Found::Unreadable => None,
+    });
+    let Some((number, header)) = live else {
+        reader.refuse_unless_unfounded()?;
+        return Ok(Err(reader.names));
+    };
+    let (tail, file) = reader.tail(number, header)?;
+    reader.assemble(tail, file, check_all).map(Ok)
+}
+
+impl Reader<'_> {
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(layout::segment(number))
+    }
+
+    fn read_headers(&mut self, owner: Owner) -> Result<(), WalError> {
+        for (number, length) in &self.names.segments {
+            let path = self.dir.join(layout::segment(*number));
+            let file = open(self.vfs, &path, self.write)?;
+            let mut bytes = vec![0; HEADER_BYTES];
+            let there = usize::try_from(*length).unwrap_or(usize::MAX).min(HEADER_BYTES);
+            read_exact_at(&*file, &mut bytes[..there], 0)
+                .map_err(|error| WalError::io("read", &path, error))?;
+            let mut found = SegmentHeader::find(&path, &bytes)?;
+            if let Found::Live { header, both } = found {
+                if let Some((cluster, node)) = owner
+                    && (header.cluster, header.node) != (cluster, node)
+                {
+                    let (found_cluster, found_node) = (header.cluster, header.node);
+                    return Err(WalError::Foreign { path, found_cluster, found_node, cluster, node });
+                }
+                if !both {
+                    self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+                }
+                if header.number != *number {
+                    found = Found::Unreadable; // A file under a wrong name.
+                }
+            }
+            self.headers.insert(*number, found);
+        }
+        Ok(())
+    }
+
+    /// Without a single readable header: is this the very beginning, or the loss of everything?
+    fn refuse_unless_unfounded(&self) -> Result<(), WalError> {
+        let numbers: Vec<u64> = self.names.segments.keys().copied().collect();
+        let first = self.path(1);
+        if !self.names.snapshots.is_empty() {
+            return Err(WalError::corrupt(&first, 0, CorruptionKind::Missing));
+        }
+        let Some(number) = numbers.last() else { return Ok(()) };
+        let path = self.path(*number);
+        let refuse = Err(WalError::corrupt(&path, 0, CorruptionKind::SegmentHeader));
+        if numbers != [1] {
+            return refuse;
+        }
+        // The founding writes the header and one empty batch, and acknowledges nothing before they are durable. Bytes
+        // behind that prove that the log lived.
+        let bytes = self.read_all(&path)?.1;
+        let founding = HEADER_BYTES + record::COMMIT_BYTES;
+        if bytes.get(founding..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
+            return refuse;
+        }
+        Ok(())
+    }
+
+    fn read_all(&self, path: &Path) -> Result<(Arc<dyn VfsFile>, Vec<u8>), WalError> {
+        let file = open(self.vfs, path, self.write)?;
+        let length = file.length().map_err(|error| WalError::io("measure", path, error))?;
+        if length > crate::options::SEGMENT_BYTES_MAX {
+            let kind = CorruptionKind::Length { found: length, expected: crate::options::SEGMENT_BYTES_MAX };
+            return Err(WalError::corrupt(path, 0, kind));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        read_exact_at(&*file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
+        Ok((file, bytes))
+    }
+
+    /// Scans the last live segment. If it is sealed and the header of the next one is lost, that one is the tail.
+    fn tail(&mut self, number: u64, header: SegmentHeader) -> Result<(Tail, Arc<dyn VfsFile>), WalError> {
+        let path = self.path(number);
+        let (file, bytes) = self.read_all(&path)?;
+        let scan = recovery::scan(&bytes, &header, None);
+        let Ending::Sealed { next_number, next_salt, .. } = scan.ending else {
+            // Nothing is written to a segment before its predecessor is sealed.
+            let unreadable = self.headers.range(number + 1..).find(|(_, found)| **found == Found::Unreadable);
+            if let Some((later, _)) = unreadable {
+                let path = self.path(*later);
+                return Err(WalError::corrupt(&path, 0, CorruptionKind::SegmentHeader));
+            }
+            self.entries += scan.entries;
+            return Ok((Tail { header, header_lost: false, bytes, scan, next_dirty: false }, file));
+        };
+        let next_path = self.path(next_number);
+        if !self.names.segments.contains_key(&next_number) {
+            // Its name was durable before the seal was written.
+            return Err(WalError::corrupt(&next_path, 0, CorruptionKind::Missing));
+        }
+        let (next_file, next_bytes) = self.read_all(&next_path)?;
+        let next_header = SegmentHeader {
+            number: next_number,
+            salt: next_salt,
+            segment_bytes: next_bytes.len() as u64,
+            previous_length: scan.end,
+            state: State { chain: scan.chain, ..scan.state },
+            repair: false,
+            ..header
+        };
+        let next_scan = recovery::scan(&next_bytes, &next_header, None);
+        if next_scan.closed > 0 || matches!(next_scan.ending, Ending::Damaged(_)) {
+            self.notes.push(corruption(&next_path, 0, CorruptionKind::SegmentHeader));
+            self.headers.insert(next_number, Found::Live { header: next_header, both: false });
+            self.entries += next_scan.entries;
+            let tail = Tail {
+                header: next_header,
+                header_lost: true,
+                bytes: next_bytes,
+                scan: next_scan,
+                next_dirty: false,
+            };
+            return Ok((tail, next_file));
+        }
+        let next_dirty = matches!(next_scan.ending, Ending::Torn { .. })
+            || next_bytes.iter().take(HEADER_BYTES).any(|byte| *byte != 0);
+        self.entries += scan.entries;
+        Ok((Tail { header, header_lost: false, bytes, scan, next_dirty }, file))
+    }
+
+    /// A segment in the middle: by its footer if that fits, else record by record.
+    fn load(
+        &mut self,
+        number: u64,
+        next: &SegmentHeader,
+        check_all: bool,
+    ) -> Result<Option<Loaded>, WalError> {
+        let path = self.path(number);
+        if !self.names.segments.contains_key(&number) {
+            return Ok(None);
+        }
+        let file = open(self.vfs, &path, self.write)?;
+        let length = file.length().map_err(|error| WalError::io("measure", &path, error))?;
+        let by_footer = self.by_footer(number, &*file, &path, length, next)?;
+        let header = match (self.headers.get(&number), &by_footer) {
+            (Some(Found::Live { header, .. }), _) => *header,
+            (_, Some((_, salt))) => {
+                // The header is lost, but the footer tells the salt, and nothing else of it is needed.
+                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+                SegmentHeader { number, salt: *salt, segment_bytes: length, repair: false, ..*next }
+            }
+            (_, None) => return Ok(None),
+        };
+        let file =
+            Arc::new(SegmentFile { number, path: path.clone(), file, stamp: header.stamp(), bytes: length });
+        let intact_header = matches!(self.headers.get(&number), Some(Found::Live { .. }));
+        if let Some((index, _)) = by_footer
+            && (!check_all || !intact_header)
+        {
+            return Ok(Some(Loaded { header, segment: Segment { file, index }, mark: None, hole: None }));
+        }
+        let (_, bytes) = self.read_all(&path)?;
+        let required = (!next.repair).then_some(&next.state);
+        let scan = recovery::scan(&bytes, &header, required);
+        self.entries += scan.entries;
+        let mut hole = match scan.ending {
+            Ending::Damaged(hole) => Some(hole),
+            Ending::Sealed { .. } | Ending::Clean | Ending::Torn { .. } => None,
+        };
+        let fits = next.repair
+            || (matches!(scan.ending, Ending::Sealed { next_number, .. } if next_number == next.number)
+                && scan.end == next.previous_length
+                && scan.chain == next.state.chain);
+        if hole.is_none() && !fits {
+            if scan.index.last() == next.state.last.index && scan.state.batch == next.state.batch {
+                // The seal is damaged; everything before it is there.
+                self.notes.push(corruption(&path, scan.end, CorruptionKind::Footer));
+            } else {
+                hole = Some(Hole { offset: scan.end, kind: CorruptionKind::Chain, last: None });
+            }
+        } else if hole.is_none() && !check_all && !next.repair {
+            self.notes.push(corruption(
+                &path,
+                length.saturating_sub(TRAILER_BYTES as u64),
+                CorruptionKind::Footer,
+            ));
+        }
+        let segment = Segment { file, index: scan.index };
+        Ok(Some(Loaded { header, segment, mark: scan.mark, hole }))
+    }
+
+    /// A sealed segment's index and salt, if trailer, footer, seal and the next header all fit each other.
+    fn by_footer(
+        &self,
+        number: u64,
+        file: &dyn VfsFile,
+        path: &Path,
+        length: u64,
+        next: &SegmentHeader,
+    ) -> Result<Option<(SegmentIndex, u128)>, WalError> {
+        let read = |at: u64, bytes: usize| {
+            let mut buffer = vec![0; bytes];
+            match read_exact_at(file, &mut buffer, at) {
+                Ok(()) => Ok(buffer),
+                Err(error) => Err(WalError::io("read", path, error)),
+            }
+        };
+        let Some(at) = length.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
+        let Some(trailer) = Trailer::decode(&read(at, TRAILER_BYTES)?, length) else { return Ok(None) };
+        let header_fits = match self.headers.get(&number) {
+            Some(Found::Live { header, .. }) => header.salt == trailer.salt,
+            Some(Found::Blank | Found::Unreadable) | None => true,
+        };
+        if trailer.number != number || !header_fits || next.repair {
+            return Ok(None);
+        }
+        let body_bytes = u64::from(trailer.body_bytes);
+        let body = read(at - body_bytes, usize::try_from(body_bytes).unwrap_or(0))?;
+        let Some(index) = trailer.decode_body(&body) else { return Ok(None) };
+        let room = usize::try_from(length - trailer.seal_offset).unwrap_or(0).min(record::SEAL_BYTES);
+        let seal = read(trailer.seal_offset, room)?;
+        let stamp = record::Stamp::new(number, trailer.salt);
+        let Ok(record) = record::parse(&seal, trailer.seal_offset, 0, &stamp) else { return Ok(None) };
+        let Header::Seal { next_number, next_salt, state } = record.header else { return Ok(None) };
+        let chain = record::chain(state.chain, record.header_checksum);
+        let fits = next_number == next.number
+            && next_salt == next.salt
+            && trailer.seal_offset + record::SEAL_BYTES as u64 == next.previous_length
+            && State { chain, ..state } == next.state
+            && index.last() == state.last.index;
+        Ok(fits.then_some((index, trailer.salt)))
+    }
+
+    fn assemble(
+        mut self,
+        tail: Tail,
+        tail_file: Arc<dyn VfsFile>,
+        check_all: bool,
+    ) -> Result<Survey, WalError> {
+        let state = tail.scan.state;
+        let tail_number = tail.header.number;
+        let mut loaded: BTreeMap<u64, Option<Loaded>> = BTreeMap::new();
+        let mut next = tail.header;
+        if state.first_segment > tail_number || tail_number - state.first_segment > u64::from(u32::MAX) {
+            let path = self.path(tail_number);
+            return Err(WalError::corrupt(&path, 0, CorruptionKind::Record));
+        }
+        for number in (state.first_segment..tail_number).rev() {
+            let segment = self.load(number, &next, check_all)?;
+            match &segment {
+                Some(segment) => next = segment.header,
+                // Whatever lies before a missing segment still has to fit the log's beginning.
+                None => next = SegmentHeader { number, repair: true, ..next },
+            }
+            loaded.insert(number, segment);
+        }
+        let path = self.path(tail_number);
+        let tail_hole = match tail.scan.ending {
+            Ending::Damaged(hole) => Some(hole),
+            Ending::Sealed { .. } | Ending::Clean | Ending::Torn { .. } => None,
+        };
+        let file = Arc::new(SegmentFile {
+            number: tail_number,
+            path,
+            file: tail_file,
+            stamp: tail.header.stamp(),
+            bytes: tail.bytes.len() as u64,
+        });
+        loaded.insert(
+            tail_number,
+            Some(Loaded {
+                header: tail.header,
+                segment: Segment { file, index: tail.scan.index.clone() },
+                mark: tail.scan.mark.clone(),
+                hole: tail_hole,
+            }),
+        );
+        let joined = Joined::join(self.dir, &state, loaded);
+        let damage = joined.damage(&state);
+        let tail_unusable = damage.is_none() && tail_hole.is_some();
+        if let Some((hole, path)) = joined.hole.as_ref().filter(|_| damage.is_none()) {
+            self.notes.push(corruption(path, hole.offset, hole.kind));
+        }
+        let mark = self.find_mark(&state, &joined)?;
+        self.notes.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
+        self.notes.dedup();
+        let log = Log {
+            last: joined.tip.unwrap_or(state.log_start.index).max(state.log_start.index),
+            segments: joined.segments,
+            log_start: state.log_start,
+        };
+        Ok(Survey {
+            names: self.names,
+            log,
+            tail,
+            state,
+            mark,
+            damage,
+            notes: self.notes,
+            entries: self.entries,
+            tail_unusable,
+        })
+    }
+
+    /// The newest snapshot mark: the tail repeats it at its beginning, else the newest footer that has it.
+    fn find_mark(&self, state: &State, joined: &Joined) -> Result<Option<SnapshotMeta>, WalError> {
+        if state.mark == LogId::ZERO {
+            return Ok(None);
+        }
+        let scanned = joined.marks.iter().rev().find(|mark| mark.last == state.mark);
+        if let Some(mark) = scanned {
+            return Ok(Some(mark.clone()));
+        }
+        for segment in joined.segments.iter().rev() {
+            let SegmentFile { file, path, stamp, bytes, .. } = &*segment.file;
+            let at = segment.index.mark_offset;
+            if at == 0 || at >= *bytes {
+                continue;
+            }
+            let room = (*bytes - at).min(MARK_BYTES_MAX);
+            let mut buffer = vec![0; usize::try_from(room).unwrap_or(0)];
+            read_exact_at(&**file, &mut buffer, at).map_err(|error| WalError::io("read", path, error))?;
+            if let Ok(record) = record::parse(&buffer, at, 0, stamp)
+                && let Header::Mark { last, .. } = record.header
+                && last == state.mark
+                && record.payload_is_intact()
+                && let Some(meta) = record::decode_meta(last, record.payload)
+            {
+                return Ok(Some(meta));
+            }
+        }
+        let path = joined.segments.last().map_or(self.dir, |segment| &segment.file.path);
+        Err(WalError::corrupt(path, 0, CorruptionKind::SnapshotMark(state.mark)))
+    }
+}
+
+/// No mark takes more.
+const MARK_BYTES_MAX: u64 = raft_core::CONF_STATE_BYTES_MAX as u64 + 4096;
+
+/// The segments' contributions, one after the other.
+struct Joined {
+    segments: Vec<Segment>,
+    tip: Option<LogIndex>,
+    hole: Option<(Hole, PathBuf)>,
+    /// The first entry that the hole costs.
+    lost_from: LogIndex,
+    /// Newest last.
+    marks: Vec<SnapshotMeta>,
+}
+
+impl Joined {
+    fn join(dir: &Path, state: &State, loaded: BTreeMap<u64, Option<Loaded>>) -> Joined {
+        let mut joined = Joined {
+            segments: Vec::new(),
+            tip: None,
+            hole: None,
+            lost_from: LogIndex(u64::MAX),
+            marks: Vec::new(),
+        };
+        for (number, segment) in loaded {
+            let Some(segment) = segment else {
+                let hole = Hole { offset: 0, kind: CorruptionKind::Missing, last: None };
+                let tip = joined.tip.unwrap_or(state.log_start.index);
+                joined.lose(tip.next(), hole, dir.join(layout::segment(number)));
+                continue;
+            };
+            joined.add(segment);
+        }
+        joined.finish(state);
+        joined
+    }
+
+    fn add(&mut self, loaded: Loaded) {
+        let Loaded { header, mut segment, mark, hole } = loaded;
+        let own_last = segment.index.last();
+        let before = header.state;
+        if header.repair {
+            self.cut(before.last.index);
+        } else if before.cuts > 0
+            && self.hole.as_ref().is_some_and(|(hole, _)| hole.kind == CorruptionKind::Missing)
+        {
+            // The missing segment cut the log, and what it cut to is all that is known.
+            self.cut_entries(before.cut_min);
+        }
+        if segment.index.reset.is_some() {
+            self.cut(LogIndex::ZERO);
+            self.hole = None;
+            self.tip = None;
+        } else if let Some(after) = segment.index.prior_cut {
+            self.cut(after);
+        }
+        if self.hole.is_some() {
+            segment.index.truncate(LogIndex::ZERO);
+        } else if !segment.index.is_empty() {
+            let expected = self.tip.map_or(segment.index.first, LogIndex::next);
+            if segment.index.first == expected {
+                self.tip = Some(segment.index.last());
+            } else {
+                let first = segment.index.first.min(expected);
+                self.cut_entries(first.prev());
+                segment.index.truncate(LogIndex::ZERO);
+                let hole = Hole { offset: 0, kind: CorruptionKind::Chain, last: None };
+                self.lose(first, hole, segment.file.path.clone());
+            }
+        }
+        if let Some(hole) = hole {
+            self.lose(own_last.next(), hole, segment.file.path.clone());
+        }
+        self.marks.extend(mark);
+        self.segments.push(segment);
+    }
+
+    /// A cut of the log; a hole that lies behind it no longer matters.
+    fn cut(&mut self, after: LogIndex) {
+        self.cut_entries(after);
+        if self.lost_from > after {
+            self.hole = None;
+            self.lost_from = LogIndex(u64::MAX);
+        }
+    }
+
+    fn cut_entries(&mut self, after: LogIndex) {
+        for segment in &mut self.segments {
+            segment.index.truncate(after);
+        }
+        self.tip = self.tip.map(|tip| tip.min(after));
+        if self.hole.is_some() {
+            self.lost_from = self.lost_from.min(after.next());
+        }
+    }
+
+    fn lose(&mut self, first: LogIndex, hole: Hole, path: PathBuf) {
+        if self.hole.is_none() {
+            self.lost_from = first;
+            self.hole = Some((hole, path));
+        }
+    }
+
+    /// Compares the outcome with what the newest state says it must be.
+    fn finish(&mut self, state: &State) {
+        let start = state.log_start.index;
+        let first = self.segments.iter().find(|segment| !segment.index.is_empty());
+        let path = self.segments.last().map(|segment| segment.file.path.clone()).unwrap_or_default();
+        let first_path = first.map_or(path.clone(), |segment| segment.file.path.clone());
+        let hole = Hole { offset: 0, kind: CorruptionKind::Chain, last: None };
+        if first.is_some_and(|segment| segment.index.first > start.next()) {
+            self.cut_entries(start);
+            self.hole = None;
+            self.lose(start.next(), hole, first_path);
+        }
+        // Everything at or before the log's beginning is gone, whatever is lost with it.
+        if self.tip.is_none_or(|tip| tip <= start) {
+            self.segments.iter_mut().for_each(|segment| segment.index.truncate(LogIndex::ZERO));
+            self.tip = None;
+            self.lost_from = self.lost_from.max(start.next());
+        }
+        let tip = self.tip.unwrap_or(start);
+        if self.hole.is_none() && tip != state.last.index {
+            let first = tip.min(state.last.index).next();
+            self.lose(first, hole, path);
+            self.cut_entries(first.prev());
+        }
+        if let Some(last) = self.segments.last_mut()
+            && last.index.is_empty()
+        {
+            // What comes next stands here: the index of the segment being written must know.
+            last.index.first = self.tip.unwrap_or(start).next();
+        }
+    }
+
+    fn damage(&self, state: &State) -> Option<Damage> {
+        let promised = state.promised.max(state.last);
+        let (first, hole, path) = match &self.hole {
+            Some((hole, path)) => (self.lost_from, *hole, path.clone()),
+            // A hole that was being refilled when the log was last closed.
+            None if promised > state.last => {
+                let segment = self.segments.last()?;
+                let kind = CorruptionKind::Missing;
+                let hole = Hole { offset: 0, kind, last: None };
+                (state.last.index.next(), hole, segment.file.path.clone())
+            }
+            None => return None,
+        };
+        if first > promised.index {
+            return None;
+        }
+        let last = hole.last.unwrap_or(promised.index).max(first);
+        let corruption = corruption(&path, hole.offset, hole.kind);
+        Some(Damage { first, last, promised, corruption })
+    }
+}
+
+pub(crate) fn corruption(path: &Path, offset: u64, kind: CorruptionKind) -> Corruption {
+    Corruption { path: path.to_owned(), offset, kind }
+}
+
+fn open(vfs: &dyn Vfs, path: &Path, write: bool) -> Result<Arc<dyn VfsFile>, WalError> {
+    vfs.open(path, write).map_err(|error: io::Error| WalError::io("open", path, error))
+}

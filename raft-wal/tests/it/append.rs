@@ -1,0 +1,270 @@
+//! Appending, reading back, cutting, rotating, compacting; each across a reopening.
+
+use std::sync::Arc;
+
+use raft_core::{LogId, LogIndex, NodeId, SessionSeq, Term, TermRun};
+use raft_wal::{Engine, WalError, vfs::OsVfs};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+#[test]
+fn a_new_directory_is_founded() {
+    let dir = tempdir().unwrap();
+    let (engine, report) = open(dir.path());
+    assert!(report.founded);
+    assert_eq!(report.recovered, raft_core::Recovered::fresh(options().founding));
+    engine.close().unwrap();
+    let (_, report) = open(dir.path());
+    assert!(!report.founded);
+    assert_eq!(report.recovered, raft_core::Recovered::fresh(options().founding));
+}
+
+#[test]
+fn what_was_flushed_is_found_again() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 3, 100));
+    let mut second = writes.append(2, 4, 2, 0).clone();
+    let mut entries = second.entries.to_vec();
+    entries[0].session = Some(SessionSeq { session: 5, seq: 6 });
+    second.entries = entries.into();
+    write(&mut engine, &second);
+    let before = contents(&engine);
+    drop(engine);
+
+    let (engine, report) = open(dir.path());
+    assert_eq!(contents(&engine), before);
+    assert_eq!(before[3].session, Some(SessionSeq { session: 5, seq: 6 }));
+    let recovered = report.recovered;
+    assert_eq!(recovered.last, LogIndex(5));
+    assert_eq!(recovered.hard_state.term, Term(2));
+    assert_eq!(recovered.hard_state.vote, Some(NodeId(1)));
+    assert_eq!(recovered.tail, before);
+    let runs = [(1, 1), (4, 2)].map(|(first, term)| TermRun { first: LogIndex(first), term: Term(term) });
+    assert_eq!(recovered.term_runs, runs);
+    assert_eq!(report.torn, None);
+    assert_eq!(report.damaged, None);
+}
+
+#[test]
+fn what_was_not_flushed_is_not_found() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 1, 10));
+    engine.append(&writes.append(1, 2, 1, 10)).unwrap();
+    assert!(matches!(engine.read(LogIndex(2), LogIndex(2), 100), Err(WalError::NotFound { .. })));
+    drop(engine);
+    assert_eq!(open(dir.path()).1.recovered.last, LogIndex(1));
+}
+
+#[test]
+fn a_cut_is_a_record_and_reaches_into_sealed_segments() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..40 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    assert!(engine.stats().segments > 3);
+    write(&mut engine, &writes.cut(2, 20, 21, 10, 900));
+    let term = |index| if index <= 20 { 1 } else { 2 };
+    let mut expected = expect(term, 1..=20, 1000);
+    expected.extend(expect(term, 21..=30, 900));
+    assert_eq!(contents(&engine), expected);
+    drop(engine);
+
+    let (mut engine, report) = open(dir.path());
+    assert_eq!(report.damaged, None);
+    assert_eq!(report.recovered.last, LogIndex(30));
+    assert_eq!(contents(&engine), expected);
+    // A cut alone, without entries.
+    let mut cut = writes.next(3, Vec::new());
+    cut.truncate_after = Some(LogIndex(10));
+    write(&mut engine, &cut);
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.recovered.term_runs, [TermRun { first: LogIndex(1), term: Term(1) }]);
+    assert_eq!(contents(&engine), expected[..10]);
+}
+
+#[test]
+fn segments_follow_each_other_and_open_by_their_footers() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..100 {
+        write(&mut engine, &writes.append(1 + n / 30, 1 + n * 3, 3, 1500));
+    }
+    let expected = expect(|index| 1 + (index - 1) / 90, 1..=300, 1500);
+    assert_eq!(contents(&engine), expected);
+    assert!(engine.stats().segments >= 7);
+    drop(engine);
+    for verify in [false, true] {
+        let mut options = options();
+        options.verify_on_open = verify;
+        options.tail_bytes = 10_000;
+        let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
+        assert_eq!(report.rebuilt, []);
+        assert_eq!(contents(&engine), expected);
+        assert_eq!(report.recovered.tail, expected[294..]);
+        assert_eq!(report.recovered.term_runs.len(), 4);
+    }
+}
+
+#[test]
+fn reads_stop_at_their_limit_and_never_before_the_first() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..30 {
+        write(&mut engine, &writes.append(1, 1 + n * 4, 4, 2000));
+    }
+    let read = |first, last, bytes| engine.read(LogIndex(first), LogIndex(last), bytes).unwrap().len();
+    assert_eq!(read(1, 120, 1), 1);
+    assert_eq!(read(1, 120, 5000), 2);
+    assert_eq!(read(5, 5, usize::MAX), 1);
+    assert_eq!(read(1, 1000, usize::MAX), 120);
+    assert!(matches!(
+        engine.read(LogIndex(0), LogIndex(3), 1),
+        Err(WalError::Compacted { first: LogIndex(1), .. })
+    ));
+}
+
+#[test]
+fn compaction_drops_whole_segments_and_recycles_one() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..60 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    let before = engine.stats();
+    engine.compact(LogIndex(200)).unwrap();
+    assert_eq!(engine.stats().segments, before.segments, "no snapshot covers them");
+    write(&mut engine, &writes.mark(1, LogId::new(1, 250), false, false));
+    engine.compact(LogIndex(200)).unwrap();
+    let after = engine.stats();
+    assert!(after.segments < before.segments);
+    let start = after.log_start;
+    assert!(start.index > LogIndex(100) && start.index <= LogIndex(200), "{start}");
+    assert!(matches!(engine.read(start.index, start.index, 1), Err(WalError::Compacted { .. })));
+    let expected = expect(|_| 1, start.index.0 + 1..=300, 1000);
+    assert_eq!(contents(&engine), expected);
+    drop(engine);
+
+    let (mut engine, report) = open(dir.path());
+    assert_eq!(report.recovered.log_start, start);
+    assert_eq!(report.recovered.snapshot, meta(LogId::new(1, 250)));
+    assert_eq!(contents(&engine), expected);
+    // The recycled files hold records of their former life.
+    for n in 60..120 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+        if n % 20 == 0 {
+            engine.compact(LogIndex(250)).unwrap();
+        }
+    }
+    let expected = contents(&engine);
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.damaged, None);
+    assert_eq!(contents(&engine), expected);
+}
+
+#[test]
+fn a_write_larger_than_a_segment_is_split_and_a_larger_entry_refused() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 200, 1000));
+    let half = (SEGMENT / 2) as usize;
+    write(&mut engine, &writes.append(1, 201, 3, half));
+    let error = engine.append(&writes.append(1, 204, 1, half + 1)).unwrap_err();
+    assert!(matches!(error, WalError::TooLarge { bytes, .. } if bytes == half + 1), "{error}");
+    drop(engine);
+    let (engine, _) = open(dir.path());
+    assert_eq!(engine.read(LogIndex(203), LogIndex(203), 1).unwrap(), [entry(1, 203, half)]);
+    assert_eq!(engine.stats().last, LogIndex(203));
+}
+
+#[test]
+fn a_write_that_does_not_continue_the_log_changes_nothing() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(2, 1, 3, 10));
+    for bad in [
+        writes.append(2, 5, 1, 10),
+        writes.append(2, 3, 1, 10),
+        writes.append(1, 4, 1, 10),
+        writes.next(2, vec![entry(3, 4, 1)]),
+    ] {
+        assert!(matches!(engine.append(&bad), Err(WalError::Discontinuous { .. })), "{bad:?}");
+    }
+    write(&mut engine, &writes.append(2, 4, 1, 10));
+    assert_eq!(contents(&engine).len(), 4);
+}
+
+#[test]
+fn a_directory_of_another_node_is_refused_and_left_alone() {
+    let dir = tempdir().unwrap();
+    drop(open(dir.path()));
+    let before = std::fs::read(segment(dir.path(), 1)).unwrap();
+    let mut other = options();
+    other.node = NodeId(2);
+    assert!(matches!(open_error(dir.path(), other), WalError::Foreign { found_node: NodeId(1), .. }));
+    let mut other = options();
+    other.cluster = raft_core::ClusterId(8);
+    assert!(matches!(open_error(dir.path(), other), WalError::Foreign { .. }));
+    assert!(std::fs::read(segment(dir.path(), 1)).unwrap() == before);
+}
+
+#[test]
+fn a_directory_in_use_is_refused() {
+    let dir = tempdir().unwrap();
+    let (engine, _) = open(dir.path());
+    assert!(matches!(open_error(dir.path(), options()), WalError::InUse { .. }));
+    drop(engine);
+    let _ = open(dir.path());
+}
+
+#[test]
+fn strange_files_are_named_and_left_alone_and_unfinished_ones_removed() {
+    let dir = tempdir().unwrap();
+    drop(open(dir.path()));
+    let touch = |name: &str| patch_new(&dir.path().join(name));
+    touch("notes.txt");
+    touch("empty.log");
+    touch("snapshot-0000000000000005-0000000000000001.snap.tmp");
+    touch("wal-0000000000000009.log.tmp");
+    let (_, report) = open(dir.path());
+    assert_eq!(report.unknown_files, ["empty.log", "notes.txt"].map(std::path::PathBuf::from));
+    assert!(dir.path().join("notes.txt").exists());
+    assert!(!dir.path().join("wal-0000000000000009.log.tmp").exists());
+    assert!(!dir.path().join("snapshot-0000000000000005-0000000000000001.snap.tmp").exists());
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test plays a stranger")]
+fn patch_new(path: &std::path::Path) {
+    std::fs::write(path, b"").unwrap();
+}
+
+#[test]
+fn another_segment_size_is_taken_up_with_the_next_segment() {
+    let dir = tempdir().unwrap();
+    let mut writes = Writes::default();
+    let mut next = 1;
+    for size in [SEGMENT, SEGMENT * 4, SEGMENT * 2, SEGMENT] {
+        let options = options().with_segment_bytes(size);
+        let (mut engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
+        for _ in 0..40 {
+            write(&mut engine, &writes.append(1, next, 3, 1000));
+            next += 3;
+        }
+        assert_eq!(contents(&engine), expect(|_| 1, 1..=next - 1, 1000));
+    }
+    let (engine, _) = open(dir.path());
+    assert_eq!(contents(&engine).len() as u64, next - 1);
+}

@@ -1,0 +1,97 @@
+//! Snapshot marks, and the files that go with them.
+use raft_core::{LogId, LogIndex};
+use raft_wal::layout;
+use tempfile::tempdir;
+
+use crate::support::*;
+
+#[expect(clippy::disallowed_methods, reason = "the test plays the snapshot's writer")]
+fn touch(path: &std::path::Path) {
+    std::fs::write(path, b"snapshot").unwrap();
+}
+
+#[test]
+fn the_highest_mark_wins_and_a_late_one_is_ignored() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 10, 10));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 8), false, false));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 5), false, false));
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.recovered.snapshot, meta(LogId::new(1, 8)));
+    assert_eq!(report.recovered.log_start, LogId::ZERO);
+    assert_eq!(contents(&engine).len(), 10);
+}
+
+#[test]
+fn a_received_snapshot_is_renamed_before_its_mark_and_resets_the_log() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..40 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    let last = LogId::new(3, 1000);
+    touch(&dir.path().join(layout::snapshot_received(last)));
+    let mut install = writes.mark(3, last, true, true);
+    install.entries = vec![entry(3, 1001, 50)].into();
+    write(&mut engine, &install);
+    assert!(dir.path().join(layout::snapshot(last)).exists());
+    assert_eq!(contents(&engine), [entry(3, 1001, 50)]);
+    drop(engine);
+    let (mut engine, report) = open(dir.path());
+    assert_eq!(report.damaged, None);
+    assert_eq!(report.recovered.snapshot, meta(last));
+    assert_eq!(report.recovered.log_start, last);
+    assert_eq!(report.recovered.last, LogIndex(1001));
+    assert_eq!(report.snapshots, [last]);
+    engine.compact(LogIndex(1000)).unwrap();
+    assert_eq!(engine.stats().segments, 1);
+    for n in 0..40 {
+        write(&mut engine, &writes.append(3, 1002 + n * 5, 5, 1000));
+    }
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.recovered.snapshot, meta(last), "each segment repeats the mark");
+    assert_eq!(contents(&engine).len(), 201);
+}
+
+#[test]
+fn a_reset_below_the_last_entry_drops_what_lies_behind_it() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..40 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    write(&mut engine, &writes.mark(3, LogId::new(2, 50), false, true));
+    assert_eq!(contents(&engine), []);
+    write(&mut engine, &writes.append(3, 51, 2, 10));
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.recovered.log_start, LogId::new(2, 50));
+    assert_eq!(contents(&engine), expect(|_| 3, 51..=52, 10));
+}
+
+#[test]
+fn files_without_a_mark_are_removed_and_older_ones_go_with_a_compaction() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 10, 10));
+    let [old, marked, orphan] = [3, 6, 9].map(|index| LogId::new(1, index));
+    for id in [old, marked, orphan] {
+        touch(&dir.path().join(layout::snapshot(id)));
+    }
+    write(&mut engine, &writes.mark(1, old, false, false));
+    write(&mut engine, &writes.mark(1, marked, false, false));
+    drop(engine);
+    let (mut engine, report) = open(dir.path());
+    assert_eq!(report.snapshots, [old, marked]);
+    assert!(!dir.path().join(layout::snapshot(orphan)).exists());
+    engine.compact(LogIndex(6)).unwrap();
+    assert!(!dir.path().join(layout::snapshot(old)).exists());
+    assert!(dir.path().join(layout::snapshot(marked)).exists());
+}

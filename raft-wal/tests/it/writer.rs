@@ -1,0 +1,153 @@
+//! The writer thread: tickets, the observer, failures, the full disk.
+use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
+use std::time::Duration;
+
+use raft_core::{LogId, LogIndex, WriteId};
+use raft_wal::{Wal, WalError, vfs::OsVfs};
+use tempfile::tempdir;
+
+use crate::support::*;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn tickets_say_when_a_write_is_durable() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let mut writes = Writes::default();
+    let tickets: Vec<_> = (0..200).map(|n| wal.submit(writes.append(1, 1 + n * 2, 2, 700))).collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    assert_eq!(wal.inflight_bytes(), 0);
+    assert_eq!(wal.read(LogIndex(1), LogIndex(400), usize::MAX).unwrap(), expect(|_| 1, 1..=400, 700));
+    let stats = wal.stats();
+    assert_eq!((stats.entries, stats.last), (400, LogIndex(400)));
+    assert!(stats.fsync_p99_us >= stats.fsync_p50_us);
+    wal.close().unwrap();
+    let (_, report) = Wal::open(dir.path(), options()).unwrap();
+    assert_eq!(report.recovered.last, LogIndex(400));
+    assert_eq!(report.torn, None);
+}
+
+#[test]
+fn the_observer_is_told_the_last_durable_write_of_each_batch() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let (sender, told) = mpsc::channel();
+    wal.set_observer(Box::new(move |outcome| sender.send(outcome).unwrap()));
+    let mut writes = Writes::default();
+    for n in 0..50 {
+        drop(wal.submit(writes.append(1, 1 + n, 1, 10)));
+    }
+    let mut last = WriteId(0);
+    while last < WriteId(50) {
+        let next = told.recv_timeout(SOON).unwrap().unwrap();
+        assert!(next > last);
+        last = next;
+    }
+    assert_eq!(wal.read(LogIndex(50), LogIndex(50), 1).unwrap().len(), 1);
+}
+
+#[test]
+fn compaction_runs_beside_the_appends() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let mut writes = Writes::default();
+    for n in 0..100 {
+        drop(wal.submit(writes.append(1, 1 + n * 5, 5, 1000)));
+    }
+    drop(wal.submit(writes.mark(1, LogId::new(1, 400), false, false)));
+    wal.compact(LogIndex(300));
+    wal.submit(writes.append(1, 501, 1, 10)).wait().unwrap();
+    assert!(wal.stats().log_start.index > LogIndex(200));
+    assert!(matches!(wal.read(LogIndex(1), LogIndex(2), 1), Err(WalError::Compacted { .. })));
+    wal.close().unwrap();
+    let (_, report) = Wal::open(dir.path(), options()).unwrap();
+    assert!(report.recovered.log_start.index > LogIndex(200));
+    assert_eq!(report.recovered.last, LogIndex(501));
+}
+
+/// Fails one operation after the other; each time no later ticket may say Ok, and none may hang.
+#[test]
+fn the_first_failure_is_final_and_nobody_hangs() {
+    for kind in ["write", "sync", "dir_sync", "rename"] {
+        for nth in 1..=6 {
+            let dir = tempdir().unwrap();
+            let plan = Arc::new(Plan::default());
+            let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+            let (wal, _) = Wal::open_with(vfs, dir.path(), options()).unwrap();
+            let errors = Arc::new(Mutex::new(Vec::new()));
+            let seen = Arc::clone(&errors);
+            wal.set_observer(Box::new(move |outcome| {
+                if let Err(error) = outcome {
+                    seen.lock().unwrap().push(error);
+                }
+            }));
+            let (counter, fail) = match kind {
+                "write" => (&plan.writes, &plan.fail_write),
+                "sync" => (&plan.syncs, &plan.fail_sync),
+                "dir_sync" => (&plan.dir_syncs, &plan.fail_dir_sync),
+                _ => (&plan.renames, &plan.fail_rename),
+            };
+            fail.store(counter.load(Ordering::SeqCst) + nth, Ordering::SeqCst);
+            let mut writes = Writes::default();
+            let mut durable = 0;
+            let mut failed = false;
+            for n in 0..400 {
+                match wal.submit(writes.append(1, 1 + n, 1, 2000)).wait() {
+                    Ok(()) => {
+                        assert!(!failed, "{kind} {nth}: Ok after a failure");
+                        durable = n + 1;
+                    }
+                    Err(_) => failed = true,
+                }
+            }
+            assert!(failed, "{kind} {nth} was never reached");
+            assert_eq!(errors.lock().unwrap().len(), 1, "{kind} {nth}: the observer is told once");
+            if durable > 0 {
+                let read = wal.read(LogIndex(1), LogIndex(durable), usize::MAX).unwrap();
+                assert_eq!(read.len() as u64, durable, "reads go on");
+            }
+            assert!(wal.close().is_err());
+            let (_, report) = Wal::open(dir.path(), options()).unwrap();
+            assert!(report.recovered.last >= LogIndex(durable), "{kind} {nth}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let dir = tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+    let (wal, _) = Wal::open_with(vfs, dir.path(), options()).unwrap();
+    plan.full.store(1, Ordering::SeqCst);
+    let mut writes = Writes::default();
+    let tickets: Vec<_> = (0..200).map(|n| wal.submit(writes.append(1, 1 + n, 1, 2000))).collect();
+    while !wal.stats().full {
+        std::thread::yield_now();
+    }
+    assert!(wal.inflight_bytes() > 0);
+    plan.full.store(0, Ordering::SeqCst);
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    assert!(!wal.stats().full);
+    wal.close().unwrap();
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_log_from_closing() {
+    let dir = tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+    let (wal, _) = Wal::open_with(vfs, dir.path(), options()).unwrap();
+    plan.full.store(1, Ordering::SeqCst);
+    let mut writes = Writes::default();
+    let tickets: Vec<_> = (0..200).map(|n| wal.submit(writes.append(1, 1 + n, 1, 2000))).collect();
+    assert!(matches!(wal.close(), Err(WalError::Full { .. })));
+    let durable = tickets.into_iter().map(raft_wal::Ticket::wait).filter(Result::is_ok).count() as u64;
+    let (_, report) = Wal::open_with(Arc::new(OsVfs), dir.path(), options()).unwrap();
+    assert_eq!(report.recovered.last, LogIndex(durable));
+}
