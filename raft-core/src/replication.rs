@@ -94,12 +94,10 @@ impl Leader {
     /// an election timeout is not waited for, and no more than [`HELD_FACTOR`] times the trailing entries are kept
     /// (SAFETY N5).
     pub(crate) fn compaction_floor(&self, shared: &Shared, wanted: LogIndex) -> LogIndex {
-        let alive_ms = shared.config.election_timeout_max_ms;
         let needed = self.peers.values().filter_map(|peer| match peer.state() {
             ProgressState::Snapshot { pending, .. } => Some(*pending),
             ProgressState::Probe { .. } | ProgressState::Replicate { .. } => {
-                let alive = shared.now.instant < peer.heard_at.plus_millis(alive_ms);
-                (alive && peer.matched() >= shared.log.start().index).then(|| peer.matched())
+                (is_alive(shared, peer) && peer.matched() >= shared.log.start().index).then(|| peer.matched())
             }
         });
         let most = shared.config.trailing_entries.saturating_mul(HELD_FACTOR);
@@ -184,7 +182,10 @@ impl Leader {
         }
         let prev = next.prev();
         let Some(term) = shared.log.term_at(prev) else {
-            send_snapshot(shared, id, peer, self.round);
+            // A peer that does not answer would only waste a whole transfer; it is asked for once it is heard again.
+            if is_alive(shared, peer) {
+                send_snapshot(shared, id, peer, self.round);
+            }
             return false;
         };
         if cold {
@@ -259,8 +260,12 @@ fn heartbeat_at(shared: &Shared, peer: &Progress) -> Instant {
 
 /// Whether the peer could commit more than it was told it may. A silent one learns it from the heartbeats.
 fn needs_notice(shared: &Shared, peer: &Progress) -> bool {
-    let heard = shared.now.instant < peer.heard_at.plus_millis(shared.config.election_timeout_max_ms);
-    heard && !peer.regressed && peer.commit_told < shared.commit.min(peer.matched())
+    is_alive(shared, peer) && !peer.regressed && peer.commit_told < shared.commit.min(peer.matched())
+}
+
+/// Whether the peer answered within an election timeout.
+fn is_alive(shared: &Shared, peer: &Progress) -> bool {
+    shared.now.instant < peer.heard_at.plus_millis(shared.config.election_timeout_max_ms)
 }
 
 /// How many times the trailing entries are kept at most for peers that still need them.

@@ -5,3 +5,4 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod dissertation;
