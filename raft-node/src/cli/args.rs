@@ -107,6 +107,13 @@ pub(super) enum Task {
         #[command(subcommand)]
         task: ConfigTask,
     },
+    /// Print a script that completes commands and flags in a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
 }
 
 /// What to do with the configuration.

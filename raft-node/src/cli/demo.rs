@@ -62,8 +62,28 @@ struct Node {
     log: PathBuf,
     ports: Ports,
     child: Option<Child>,
-    /// What happened to the process, if it does not run.
-    fate: String,
+    /// Why the process does not run, if it does not.
+    fate: Fate,
+}
+
+/// Why a process does not run.
+enum Fate {
+    /// It never did.
+    NotStarted,
+    /// The user wanted it so.
+    Killed,
+    /// Its own decision, and the reason as far as it gave one.
+    Ended(String),
+}
+
+impl Fate {
+    fn word(&self) -> &'static str {
+        match self {
+            Fate::NotStarted => "not started",
+            Fate::Killed => "killed",
+            Fate::Ended(_) => "ended",
+        }
+    }
 }
 
 /// Where a node listens, on the loopback address.
@@ -87,7 +107,7 @@ impl Demo {
                 log: dir.join(format!("n{id}.log")),
                 ports: Ports { resp: first, http: first + 1, peer: first + 2 },
                 child: None,
-                fate: "not started".to_owned(),
+                fate: Fate::NotStarted,
             }
         };
         fs::create_dir_all(dir)
@@ -137,7 +157,7 @@ impl Demo {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leader = None;
-        let mut first = true;
+        let mut looks = 0u32;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -152,10 +172,12 @@ impl Demo {
             for node in &mut self.nodes {
                 node.look();
             }
-            if std::mem::take(&mut first)
-                && let Some(node) = self.nodes.iter().find(|node| node.child.is_none())
+            // What ends this early never began, most likely for want of a port: there is nothing to watch.
+            looks = looks.saturating_add(1);
+            if looks <= 2
+                && let Some((id, why)) = self.nodes.iter().find_map(Node::ended)
             {
-                return Err(Failure::new(format_args!("n{} {}", node.id, node.fate)));
+                return Err(Failure::new(format_args!("n{id} ended by itself: {}", harmless(why))));
             }
             let answers = self.ask_all().await;
             // The newest leader, should an old one not know yet.
@@ -204,7 +226,7 @@ impl Demo {
             // It may have ended by itself a moment ago, which comes to the same.
             let _ = child.kill();
             let _ = child.wait();
-            node.fate = "killed".to_owned();
+            node.fate = Fate::Killed;
         }
     }
 
@@ -252,9 +274,9 @@ impl Demo {
                     micros(status.fsync_p99_us),
                 ],
                 None => {
-                    let state = if node.child.is_some() { "starting" } else { node.fate.as_str() };
+                    let state = if node.child.is_some() { "starting" } else { node.fate.word() };
                     [
-                        harmless(state),
+                        state.to_owned(),
                         dash(),
                         dash(),
                         dash(),
@@ -269,7 +291,11 @@ impl Demo {
             row.push(format!("127.0.0.1:{}", node.ports.http));
             table.add_row(row);
         }
-        finish(&table)
+        let mut text = finish(&table);
+        for (id, why) in self.nodes.iter().filter_map(Node::ended) {
+            text += &format!("! n{id} ended by itself: {}\n", harmless(why));
+        }
+        text
     }
 
     /// The same, on one line.
@@ -289,7 +315,7 @@ impl Demo {
                     )
                 }
                 None if node.child.is_some() => format!(" | n{} starting", node.id),
-                None => format!(" | n{} {}", node.id, harmless(&node.fate)),
+                None => format!(" | n{} {}", node.id, node.fate.word()),
             };
         }
         text + "\n"
@@ -339,13 +365,21 @@ impl Node {
         command.spawn()
     }
 
+    /// Why the process ended, if nobody asked it to.
+    fn ended(&self) -> Option<(u16, &str)> {
+        match &self.fate {
+            Fate::Ended(why) if self.child.is_none() => Some((self.id, why)),
+            Fate::Ended(_) | Fate::Killed | Fate::NotStarted => None,
+        }
+    }
+
     /// Notices that the process has ended.
     fn look(&mut self) {
         let Some(child) = &mut self.child else { return };
         if let Ok(Some(status)) = child.try_wait() {
             self.child = None;
             let why = last_line(&self.log).unwrap_or_default();
-            self.fate = format!("ended by itself ({status}): {why}");
+            self.fate = Fate::Ended(format!("{why} ({status})"));
         }
     }
 }

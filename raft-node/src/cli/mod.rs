@@ -7,6 +7,7 @@ mod demo;
 mod exit;
 mod http_client;
 mod kv;
+mod packaging;
 mod resp_client;
 mod serve;
 mod signals;
@@ -45,6 +46,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Task::Del { key, server } => kv::del(&server, &key),
         Task::Verify { dir, json } => verify::run(&dir, json),
         Task::Config { task } => config_tasks::run(&task),
+        Task::Completion { shell } => packaging::completion(shell),
+        Task::Man => packaging::man(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

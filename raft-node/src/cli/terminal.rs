@@ -3,7 +3,9 @@
 use std::io::{self, Read as _, Write as _};
 
 use comfy_table::Table;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{
+    LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
+};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A table as lines, without the blanks that borderless tables put around every line.
@@ -64,7 +66,12 @@ impl Screen {
         if self.lines > 0 {
             out += &format!("\x1b[{}A\x1b[J", self.lines);
         }
-        out += text;
+        // A line that wraps would take more room than is cleared the next time.
+        let width = tcgetwinsize(io::stdout()).map_or(usize::MAX, |size| usize::from(size.ws_col).max(1));
+        for line in text.lines() {
+            out.extend(line.chars().take(width));
+            out.push('\n');
+        }
         self.lines = text.lines().count();
         let mut stdout = io::stdout().lock();
         stdout.write_all(out.as_bytes())?;

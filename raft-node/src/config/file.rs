@@ -1,6 +1,9 @@
 //! The TOML file: from text to the text of each value, with the line it stands on.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use toml::{
     Spanned,
@@ -34,9 +37,18 @@ impl File {
         use std::io::Read as _;
         let mut text = String::new();
         let read = std::fs::File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source });
-        read.map(|_| File { path: path.to_owned(), text })
+            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
+            .and_then(|_| {
+                if text.len() as u64 > FILE_BYTES_MAX {
+                    Err(io::ErrorKind::FileTooLarge.into())
+                } else {
+                    Ok(())
+                }
+            });
+        match read {
+            Ok(()) => Ok(File { path: path.to_owned(), text }),
+            Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        }
     }
 
     /// The value of each key and the line it stands on.

@@ -169,7 +169,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["auto", "always", "never"]),
         Some("auto"),
         "WHEN",
-        "Whether clients are sent to the leader: auto, always or never",
+        "Whether clients that can be are sent to the leader: auto or never",
     )
     .except("always"),
     Setting::new("readonly-pass", Kind::Secret, None, "PASSWORD", "A password that permits reading only")

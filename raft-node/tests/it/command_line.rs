@@ -42,6 +42,8 @@ fn help_and_version_succeed() {
         assert_eq!((code(&output), stderr(&output)), (0, String::new()), "{arguments:?}");
         assert!(!output.stdout.is_empty());
     }
+    assert!(stdout(&raft_node(&["completion", "bash"])).contains("--initial-cluster"));
+    assert!(stdout(&raft_node(&["man"])).contains("initial"));
     let help = stdout(&raft_node(&["serve", "--help"]));
     for flag in ["--id", "--initial-cluster", "--segment-bytes", "--log-level", "--config"] {
         assert!(help.contains(flag), "{flag}");
