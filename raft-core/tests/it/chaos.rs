@@ -83,7 +83,7 @@ fn run(seed: u64, count: u64, steps: u64) -> (u64, usize) {
     });
     let mut history = History::default();
     // Quiet stretches let something happen that the next storm can endanger.
-    let calm = |step: u64| step / 150 % 2 == 0;
+    let calm = |step: u64| (step / 150).is_multiple_of(2);
     for step in 0..steps {
         let id = dice.roll(count) + 1;
         if step % 300 == 0 {

@@ -1,8 +1,11 @@
 //! The core as its users see it: a few cores, driven by hand.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "tests look for one kind among all")]
+#![allow(clippy::print_stdout, reason = "a failed random run tells its seed")]
 
 mod basics;
 mod chaos;
 mod cluster;
 mod dissertation;
+mod peers_bugs;
