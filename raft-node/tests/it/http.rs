@@ -217,3 +217,35 @@ async fn a_head_that_never_ends_is_given_up() {
     let server = start(Limits { connection_timeout: Duration::from_millis(100), ..Limits::default() }).await;
     assert_eq!(server.exchange(b"").await, "");
 }
+
+#[tokio::test]
+async fn the_status_command_shows_who_answers_and_who_does_not() {
+    let server = start(Limits::default()).await;
+    // Bound and dropped: nobody listens there.
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    {
+        let mut status = server.fake.status.lock().unwrap();
+        let second = MemberStatus {
+            id: NodeId(2),
+            http: nobody.to_string(),
+            connected: false,
+            ..status.members[0].clone()
+        };
+        status.members.push(second);
+    }
+    let asked = format!("{nobody},{}", server.address);
+    let run = async |json: bool| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raft-node"));
+        command.args(["status", "--http", &asked]).args(json.then_some("--json"));
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = run(false).await;
+    assert!(text.contains("n1    voter  leader"), "{text}");
+    assert!(text.contains("n2    voter  silent"), "{text}");
+    assert!(text.contains("! n2 does not answer"), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&run(true).await).unwrap();
+    assert_eq!((&json["role"], &json["nodes"]["1"]["term"]), (&"leader".into(), &2.into()));
+    assert!(json["nodes"]["2"]["error"].is_string());
+}
