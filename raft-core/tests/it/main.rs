@@ -8,4 +8,5 @@ mod basics;
 mod chaos;
 mod cluster;
 mod dissertation;
+mod hostile;
 mod peers_bugs;
