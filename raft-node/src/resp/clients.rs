@@ -21,8 +21,8 @@ pub(super) struct Clients {
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
     /// What happened since the start, or since `CONFIG RESETSTAT`.
     pub(super) counters: Counters,
-    /// Bytes in large receive buffers, see [`Allowance`].
-    receive_bytes: AtomicUsize,
+    /// Bytes in large buffers, see [`Allowance`].
+    buffers_bytes: AtomicUsize,
 }
 
 /// Running totals, for metrics and `INFO`.
@@ -181,7 +181,7 @@ impl Drop for Membership {
     }
 }
 
-/// How much of the memory that all large receive buffers share one connection has taken.
+/// How much of the memory that all large buffers share one connection has taken.
 #[derive(Debug)]
 pub(super) struct Allowance {
     clients: Arc<Clients>,
@@ -200,13 +200,13 @@ impl Allowance {
         }
         if bytes > self.bytes {
             let more = bytes - self.bytes;
-            let before = self.clients.receive_bytes.fetch_add(more, Ordering::Relaxed);
+            let before = self.clients.buffers_bytes.fetch_add(more, Ordering::Relaxed);
             if before.saturating_add(more) > limit {
-                self.clients.receive_bytes.fetch_sub(more, Ordering::Relaxed);
+                self.clients.buffers_bytes.fetch_sub(more, Ordering::Relaxed);
                 return false;
             }
         } else {
-            self.clients.receive_bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.clients.buffers_bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
         }
         self.bytes = bytes;
         true
@@ -215,7 +215,7 @@ impl Allowance {
 
 impl Drop for Allowance {
     fn drop(&mut self) {
-        self.clients.receive_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.clients.buffers_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
         drop(one);
         assert!(two.resize(100, 100));
         drop(two);
-        assert_eq!(clients.receive_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(clients.buffers_bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -178,6 +178,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
                         continue;
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Pause::End),
+                    // Too many clients do not take large replies: this one is cut off.
+                    Poll::Pending if !self.may_hold_so_much() => return Poll::Ready(Pause::End),
                     Poll::Pending => {}
                 }
             } else if self.intake != Intake::Open && self.pipeline.is_empty() && self.held.is_none() {
@@ -215,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         self.intake = intake;
         self.held = None;
         self.input = BytesMut::new();
-        self.allowance.resize(0, 0);
+        self.may_hold_so_much();
     }
 
     /// Begins every command that is there and may begin. Whether there was any.
@@ -275,7 +277,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         if self.input.is_empty() && self.input.capacity() > INPUT_BYTES * 4 {
             // A large request has been taken; its memory goes with it.
             self.input = BytesMut::new();
-            self.allowance.resize(0, 0);
+            self.may_hold_so_much();
         }
         None
     }
@@ -494,9 +496,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         if self.input.capacity() - self.input.len() < INPUT_BYTES / 4 {
             // Doubles when it must grow, so that a large request is not copied again and again.
             self.input.reserve(wanted);
-            let large = self.input.capacity().saturating_sub(INPUT_BYTES * 4);
-            if !self.allowance.resize(large, self.shared.options.receive_bytes_max) {
-                self.reply(&Reply::error("BUSY too many large requests are being received, try again"));
+            if !self.may_hold_so_much() {
+                self.reply(&Reply::error(
+                    "BUSY too many large requests and replies are under way, try again",
+                ));
                 self.close(Intake::Refused);
                 return Poll::Ready(Ok(()));
             }
@@ -519,10 +522,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether all clients together stay within their memory with what this one holds now.
+    fn may_hold_so_much(&mut self) -> bool {
+        let buffers = self.input.capacity() + self.output.len();
+        let large = buffers.saturating_sub(BUFFERS_FREE_BYTES) + self.session.transaction.bytes();
+        self.allowance.resize(large, self.shared.options.buffers_bytes_max)
+    }
+
     /// An idle connection keeps no buffers: there may be ten thousand of them.
     fn rest(&mut self) {
         if self.input.is_empty() && self.pipeline.is_empty() {
             self.input = BytesMut::new();
+            self.may_hold_so_much();
             if self.output.is_empty() && self.output.capacity() > OUTPUT_BYTES_IDLE {
                 self.output = BytesMut::new();
             }
@@ -554,6 +565,8 @@ const MALFORMED: Reply = Reply::error("ERR the store answered something that is 
 
 /// What is read at a time, and what an idle connection may keep.
 const INPUT_BYTES: usize = 16 << 10;
+/// What each connection may hold without being counted.
+const BUFFERS_FREE_BYTES: usize = 32 << 10;
 /// What a large string's buffer grows by at least, however much was announced.
 const INPUT_STEP_BYTES_MAX: usize = 64 << 10;
 /// A larger output buffer is not kept between requests.

@@ -20,9 +20,9 @@ pub struct Options {
     /// Replies that a client has not taken yet. Past it its further replies stay where they are, and nothing more is
     /// read from it.
     pub output_bytes_max: usize,
-    /// Bytes of half-received requests of all clients together, beyond a small buffer for each. A client that needs
-    /// more is refused, so that many large requests cannot take all memory.
-    pub receive_bytes_max: usize,
+    /// Bytes of half-received requests, queued transactions and replies not taken, of all clients together, beyond a
+    /// small buffer for each. The client that needs more is closed, so that many of them cannot take all memory.
+    pub buffers_bytes_max: usize,
     /// How long the rest of a request may fail to arrive, and replies fail to be taken, before the connection is
     /// closed. Between requests a connection may idle for ever.
     pub stall_timeout: Duration,
@@ -37,7 +37,7 @@ impl Default for Options {
             in_flight_max: 1024,
             in_flight_bytes_max: 32 << 20,
             output_bytes_max: 1 << 20,
-            receive_bytes_max: 512 << 20,
+            buffers_bytes_max: 512 << 20,
             stall_timeout: Duration::from_secs(60),
         }
     }

@@ -270,8 +270,11 @@ impl Session {
 }
 
 fn wait(args: &[Bytes]) -> Action {
-    let (Some(members), Some(timeout)) = (integer(&args[1]), integer(&args[2])) else {
+    let Some(members) = integer(&args[1]) else {
         return Action::Reply(Reply::error("ERR value is not an integer or out of range"));
+    };
+    let Some(timeout) = integer(&args[2]) else {
+        return Action::Reply(Reply::error("ERR timeout is not an integer or out of range"));
     };
     let Ok(timeout) = u64::try_from(timeout) else {
         return Action::Reply(Reply::error("ERR timeout is negative"));

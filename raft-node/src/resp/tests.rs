@@ -433,7 +433,7 @@ async fn large_values_pass_and_too_large_ones_do_not() {
 
 #[tokio::test]
 async fn memory_for_large_requests_is_shared() {
-    let node = node(Duration::ZERO, Options { receive_bytes_max: 1 << 20, ..Options::default() }).await;
+    let node = node(Duration::ZERO, Options { buffers_bytes_max: 1 << 20, ..Options::default() }).await;
     let mut client = node.connect().await;
     client.send(b"*2\r\n$3\r\nGET\r\n$8000000\r\n").await;
     // It is closed while we still send.
@@ -456,6 +456,24 @@ async fn who_takes_no_replies_is_closed_and_others_are_served() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     other.check("PING", "+PONG\r\n").await;
+}
+
+#[tokio::test]
+async fn large_replies_that_nobody_takes_are_bounded_together() {
+    let node = node(Duration::ZERO, Options { buffers_bytes_max: 12 << 20, ..Options::default() }).await;
+    let mut client = node.connect().await;
+    client.send(array(&["SET", "k", &"v".repeat(5 << 20)])).await;
+    client.expect("+OK\r\n").await;
+    let mut greedy = Vec::new();
+    for _ in 0..30 {
+        let mut one = node.connect().await;
+        one.send("GET k\r\n").await;
+        greedy.push(one);
+    }
+    while node.front.connected() > 10 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.check("PING", "+PONG\r\n").await;
 }
 
 #[tokio::test]

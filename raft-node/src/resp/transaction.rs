@@ -63,6 +63,11 @@ impl Transaction {
         self.watched.len()
     }
 
+    /// The memory it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.watched_bytes + self.queue.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
     /// `MULTI`
     pub(super) fn open(&mut self) -> Reply {
         if self.queue.is_some() {

@@ -17,7 +17,7 @@ pub fn command_reply(args: &[Bytes]) -> Reply {
         if rest.is_empty() {
             return Reply::Array(COMMANDS.iter().map(info).collect());
         }
-        Reply::Array(rest.iter().map(|name| lookup(name).map_or(Reply::NullArray, info)).collect())
+        Reply::Array(rest.iter().map(|name| lookup(name).map_or(Reply::Null, info)).collect())
     } else if is("DOCS") {
         let named = rest.iter().filter_map(|name| lookup(name));
         Reply::Map(if rest.is_empty() {
