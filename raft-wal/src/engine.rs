@@ -40,7 +40,7 @@ pub struct Engine {
     pub(crate) dir: PathBuf,
     pub(crate) options: Options,
     /// Held until the engine is dropped.
-    pub(crate) lock: Box<dyn fmt::Debug + Send + Sync>,
+    pub(crate) _lock: Box<dyn fmt::Debug + Send + Sync>,
     pub(crate) log: Arc<RwLock<Log>>,
     /// As of the last durable batch.
     pub(crate) state: State,

@@ -26,5 +26,5 @@ pub use error::{Corruption, CorruptionKind, Damage, WalError};
 pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use report::{OpenReport, Stats, Torn, Verdict, VerifyReport};
 pub use ticket::Ticket;
-pub use verify::{dump, verify};
+pub use verify::{Dump, dump, verify};
 pub use wal::{Observer, Wal};

@@ -49,9 +49,12 @@ pub(crate) fn open(
 }
 
 pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, WalError> {
-    vfs.lock(dir).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => WalError::InUse { path: dir.to_owned() },
-        _ => WalError::io("lock", dir, error),
+    vfs.lock(dir).map_err(|error| {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            WalError::InUse { path: dir.to_owned() }
+        } else {
+            WalError::io("lock", dir, error)
+        }
     })
 }
 
@@ -323,7 +326,7 @@ impl Opening<'_> {
             vfs: self.vfs,
             dir: self.dir.to_owned(),
             options: self.options,
-            lock: self.lock,
+            _lock: self.lock,
             log: Arc::new(RwLock::new(log)),
             state,
             chain,

@@ -58,6 +58,11 @@ impl Names {
         names.unknown.sort();
         Ok(names)
     }
+
+    /// Whether nothing here is a log's.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.segments.is_empty() && self.snapshots.is_empty()
+    }
 }
 
 /// A log as its files tell it.

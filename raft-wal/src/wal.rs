@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -80,7 +80,7 @@ impl Wal {
         let (ticket, completion) = ticket::ticket();
         let bytes = write_bytes(&write);
         self.shared.inflight_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.push(Request::Write { write, completion, bytes });
+        self.push(Request::Write { write: Box::new(write), completion, bytes });
         ticket
     }
 
@@ -200,7 +200,7 @@ struct Queue {
 }
 
 enum Request {
-    Write { write: Write, completion: Completion, bytes: usize },
+    Write { write: Box<Write>, completion: Completion, bytes: usize },
     Compact(LogIndex),
     Observe(Observer),
     Repair(Completion),
@@ -260,7 +260,7 @@ impl Writer {
             let mut closing = false;
             for job in jobs {
                 match job {
-                    Request::Write { write, completion, bytes } => self.take_write(write, completion, bytes),
+                    Request::Write { write, completion, bytes } => self.take_write(&write, completion, bytes),
                     Request::Compact(up_to) => {
                         self.commit();
                         self.compact(up_to);
@@ -361,8 +361,8 @@ impl Writer {
         }
     }
 
-    fn take_write(&mut self, write: Write, completion: Completion, bytes: usize) {
-        match self.engine.append(&write) {
+    fn take_write(&mut self, write: &Write, completion: Completion, bytes: usize) {
+        match self.engine.append(write) {
             Ok(()) => self.waiting.push((write.id, completion, bytes)),
             Err(error) => {
                 self.shared.inflight_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -511,7 +511,7 @@ impl Drop for Writer {
 /// How long a full disk is left alone.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 
-fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &PathBuf, outbox: &Shared) {
+fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Shared) {
     while let Ok(chore) = inbox.recv() {
         match chore {
             Chore::Prepare(job) => {

@@ -41,6 +41,7 @@ pub(crate) struct SegmentHeader {
 
 /// What stands where a header should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a few of these live for the time of an open")]
 pub(crate) enum Found {
     /// A header, and whether both copies are intact.
     Live { header: SegmentHeader, both: bool },

@@ -75,12 +75,13 @@ impl Job {
             Ok(()) | Err(_) => {}
         }
         let filled = vfs.create(path).and_then(|file| self.zero(&*file).map(|()| file));
-        filled.map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+        filled.map_err(|error| {
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
                 let _ = vfs.remove(path); // Its space is wanted; the next open removes it otherwise.
                 WalError::Full { path: dir.to_owned() }
+            } else {
+                WalError::io("prepare", path, error)
             }
-            _ => WalError::io("prepare", path, error),
         })
     }
 

@@ -1,6 +1,11 @@
 //! Torn or damaged: a torn tail heals by itself, damage to what was acknowledged is never cut.
-use raft_core::{LogId, LogIndex, Term};
-use raft_wal::{CorruptionKind, WalError};
+use std::sync::Arc;
+
+use raft_core::{Entry, LogId, LogIndex, Term};
+use raft_wal::{
+    CorruptionKind, Engine, Verdict, WalError, dump, layout, verify,
+    vfs::{SimVfs, Vfs},
+};
 use tempfile::{TempDir, tempdir};
 
 use crate::support::*;
@@ -115,56 +120,146 @@ fn a_lost_cut_never_brings_back_what_it_cut() {
     assert_eq!(report.recovered.hard_state.term, Term(2));
 }
 
-/// Every bit of the written part: the acknowledged entries are there, or damage is reported, or the damage lies in the
-/// last batch, which nothing witnesses.
+/// A closed log of one segment or more on a simulated disk, and its entries.
+fn simulated(batches: u64, bytes: usize) -> (SimVfs, Vec<Entry>) {
+    let vfs = SimVfs::new();
+    let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), options()).unwrap();
+    let mut writes = Writes::default();
+    for n in 1..=batches {
+        write(&mut engine, &writes.append(1, n, 1, bytes));
+    }
+    write(&mut engine, &writes.mark(1, LogId::new(1, 2), false, false));
+    write(&mut engine, &writes.cut(2, batches - 1, batches, 2, bytes));
+    engine.close().unwrap();
+    let mut expected = expect(|_| 1, 1..=batches - 1, bytes);
+    expected.extend(expect(|_| 2, batches..=batches + 1, bytes));
+    (vfs, expected)
+}
+
+const DIR: &str = "/data";
+
+/// The acknowledged entries are there, or damage is reported and everything before the hole is there. Hard state and
+/// snapshot are never lost.
+fn check_damaged(vfs: SimVfs, expected: &[Entry], what: &str) -> bool {
+    let (engine, report) = match Engine::open(Arc::new(vfs), DIR.as_ref(), options()) {
+        Ok(opened) => opened,
+        Err(WalError::Corrupt(_)) => return true,
+        Err(error) => panic!("{what}: {error}"),
+    };
+    let last = expected[expected.len() - 1].id;
+    assert_eq!(report.recovered.hard_state.term, Term(2), "{what}");
+    assert_eq!(report.recovered.snapshot.last, LogId::new(1, 2), "{what}");
+    let Some(damage) = report.damaged else {
+        if contents_or_error(&engine).is_none_or(|contents| contents == expected) {
+            return false;
+        }
+        panic!("{what}: entries are lost and nothing was said");
+    };
+    assert_eq!(damage.promised, last, "{what}");
+    assert!(damage.first > report.recovered.last, "{what}");
+    let kept = usize::try_from(report.recovered.last.0).unwrap();
+    assert!(contents_or_error(&engine).is_none_or(|contents| contents == expected[..kept]), "{what}");
+    true
+}
+
+/// `None` if a read reports the damage.
+fn contents_or_error(engine: &Engine) -> Option<Vec<Entry>> {
+    let last = engine.stats().last;
+    if last == LogIndex::ZERO {
+        return Some(Vec::new());
+    }
+    engine.read(LogIndex(1), last, usize::MAX).ok()
+}
+
+/// After a clean close everything is witnessed: no flipped bit loses an entry silently.
 #[test]
 fn no_flipped_bit_loses_an_acknowledged_entry_silently() {
-    let dir = tempdir().unwrap();
-    let (mut engine, _) = open(dir.path());
-    let mut writes = Writes::default();
-    for n in 1..=4 {
-        write(&mut engine, &writes.append(1, n, 1, 40));
-    }
-    write(&mut engine, &writes.cut(2, 3, 4, 2, 40));
-    engine.close().unwrap();
-    let path = segment(dir.path(), 1);
-    let clean = std::fs::read(&path).unwrap();
+    let (vfs, expected) = simulated(6, 40);
+    let path = segment(DIR.as_ref(), 1);
+    let clean = vfs.bytes(&path).unwrap();
     let end = clean.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let term = |index| if index <= 3 { 1 } else { 2 };
-    let expected = expect(term, 1..=5, 40);
     let mut reported = 0;
     for bit in 0..end * 8 {
-        if (512..2048).contains(&(bit / 8)) || (2560..4096).contains(&(bit / 8)) {
-            continue; // Zeroes that nothing reads.
+        if clean[bit / 8 / 512 * 512..][..512].iter().all(|byte| *byte == 0) {
+            continue; // Nothing was ever written there.
         }
-        patch(&path, |bytes| {
-            bytes.copy_from_slice(&clean);
-            bytes[bit / 8] ^= 1 << (bit % 8);
-        });
-        let (engine, report) = open(dir.path());
-        if let Some(damage) = report.damaged {
-            reported += 1;
-            assert!(damage.first > report.recovered.last, "bit {bit}");
-            assert_eq!(damage.promised, LogId::new(2, 5), "bit {bit}");
-            let last = report.recovered.last.0 as usize;
-            assert_eq!(contents(&engine), expected[..last], "bit {bit}");
-        } else {
-            assert_eq!(contents(&engine), expected, "bit {bit}");
-        }
-        assert_eq!(report.recovered.hard_state.term, Term(2), "bit {bit}");
-        drop(engine);
-        clear(dir.path(), &path);
+        let vfs = vfs.fork();
+        vfs.flip_bits(&path, (bit / 8) as u64, 1 << (bit % 8));
+        reported += u32::from(check_damaged(vfs, &expected, &format!("bit {bit}")));
     }
     assert!(reported > 1000, "{reported}");
 }
 
-/// Takes away what an open made beside `keep`.
-#[expect(clippy::disallowed_methods, reason = "the test tidies up behind the log")]
-fn clear(dir: &std::path::Path, keep: &std::path::Path) {
-    for name in std::fs::read_dir(dir).unwrap() {
-        let path = name.unwrap().path();
-        if path != keep {
-            std::fs::remove_file(path).unwrap();
+#[test]
+fn no_lost_sector_loses_an_acknowledged_entry_silently() {
+    let (vfs, expected) = simulated(160, 1000);
+    for number in 1..=3 {
+        let path = segment(DIR.as_ref(), number);
+        let length = vfs.bytes(&path).unwrap().len() as u64;
+        for sector in 0..length / 512 {
+            for fill in [0, 0xa5] {
+                let vfs = vfs.fork();
+                vfs.overwrite(&path, sector * 512, &[fill; 512]);
+                check_damaged(vfs, &expected, &format!("segment {number} sector {sector} fill {fill}"));
+            }
         }
     }
+}
+
+#[test]
+fn a_missing_segment_is_damage() {
+    let (vfs, expected) = simulated(300, 1000);
+    for number in 1..=5 {
+        let vfs = vfs.fork();
+        vfs.remove(&segment(DIR.as_ref(), number)).unwrap();
+        assert!(check_damaged(vfs, &expected, &format!("segment {number}")));
+    }
+}
+
+#[test]
+fn the_offline_check_tells_clean_torn_and_damaged_and_writes_nothing() {
+    let (vfs, expected) = simulated(100, 1000);
+    vfs.create(&std::path::Path::new(DIR).join(layout::snapshot(LogId::new(1, 2)))).unwrap();
+    let changes = vfs.changes();
+    let report = verify(&vfs, DIR.as_ref()).unwrap();
+    assert_eq!(report.verdict, Verdict::Clean);
+    assert_eq!(report.range, Some((LogIndex(1), LogIndex(101))));
+    assert_eq!(report.marked, Some(LogId::new(1, 2)));
+    let dumped: Result<Vec<_>, _> = dump(&vfs, DIR.as_ref()).unwrap().collect();
+    assert_eq!(dumped.unwrap(), expected);
+
+    let path = segment(DIR.as_ref(), 1);
+    let payload = &expected[9].payload;
+    let bytes = vfs.bytes(&path).unwrap();
+    let at = bytes.windows(1000).position(|window| window == &payload[..]).unwrap();
+    vfs.flip_bits(&path, at as u64, 1);
+    let before = vfs.changes();
+    let report = verify(&vfs, DIR.as_ref()).unwrap();
+    assert_eq!(vfs.changes(), before);
+    let Verdict::Damaged(damage) = report.verdict else { panic!("{:?}", report.verdict) };
+    assert_eq!((damage.first, damage.last), (LogIndex(10), LogIndex(10)));
+    assert_eq!(damage.corruption.path, path);
+    assert!(changes <= before);
+    assert!(matches!(verify(&vfs, "/".as_ref()), Err(WalError::NotADataDirectory { .. })));
+}
+
+/// Damage inside a sealed segment that no open looks at is found when the entry is read.
+#[test]
+fn damage_in_a_sealed_segment_is_found_at_use() {
+    let (vfs, expected) = simulated(100, 1000);
+    let path = segment(DIR.as_ref(), 1);
+    let bytes = vfs.bytes(&path).unwrap();
+    let at = bytes.windows(1000).position(|window| window == &expected[9].payload[..]).unwrap();
+    vfs.flip_bits(&path, at as u64, 1);
+    let (engine, report) = Engine::open(Arc::new(vfs.fork()), DIR.as_ref(), options()).unwrap();
+    assert_eq!(report.damaged, None);
+    assert_eq!(engine.read(LogIndex(9), LogIndex(9), 1).unwrap(), expected[8..9]);
+    let error = engine.read(LogIndex(10), LogIndex(10), 1).unwrap_err();
+    let WalError::Corrupt(corruption) = error else { panic!("{error}") };
+    assert_eq!(corruption.kind, CorruptionKind::Payload(LogId::new(1, 10)));
+    drop(engine);
+    let mut options = options();
+    options.verify_on_open = true;
+    let (_, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options).unwrap();
+    assert_eq!(report.damaged.unwrap().first, LogIndex(10));
 }

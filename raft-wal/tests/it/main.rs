@@ -1,4 +1,6 @@
-//! The log from outside, on the real disk.
+//! The log from outside, on the real disk and on a simulated one.
+
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests may fail")]
 
 mod append;
 mod damage;
