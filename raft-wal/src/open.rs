@@ -34,6 +34,17 @@ pub(crate) fn open(
     dir: &Path,
     options: Options,
 ) -> Result<(Engine, OpenReport), WalError> {
+    match open_once(Arc::clone(&vfs), dir, options.clone()) {
+        // A sealed segment whose footer fits, and an entry in it that is needed now and does not: look at everything, so
+        // that the hole is told with all its bounds.
+        Err(WalError::Corrupt(_)) if !options.verify_on_open => {
+            open_once(vfs, dir, Options { verify_on_open: true, ..options })
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_once(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Engine, OpenReport), WalError> {
     options.validate()?;
     vfs.create_dir_all(dir).map_err(|error| WalError::io("create", dir, error))?;
     let lock = lock(&*vfs, dir)?;

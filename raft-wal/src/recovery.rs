@@ -369,3 +369,6 @@ fn find_aligned(bytes: &[u8], from: usize, tag: [u8; 8]) -> Option<usize> {
     let place = rest.as_chunks::<8>().0.iter().position(|word| *word == tag)?;
     Some(from + place * ALIGN)
 }
+
+#[cfg(test)]
+mod tests;

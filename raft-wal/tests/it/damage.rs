@@ -4,7 +4,7 @@ use std::sync::Arc;
 use raft_core::{Entry, LogId, LogIndex, Term};
 use raft_wal::{
     CorruptionKind, Engine, Verdict, WalError, dump, layout, verify,
-    vfs::{SimVfs, Vfs},
+    vfs::{Vfs, sim::SimVfs},
 };
 use tempfile::{TempDir, tempdir};
 
@@ -251,7 +251,11 @@ fn damage_in_a_sealed_segment_is_found_at_use() {
     let bytes = vfs.bytes(&path).unwrap();
     let at = bytes.windows(1000).position(|window| window == &expected[9].payload[..]).unwrap();
     vfs.flip_bits(&path, at as u64, 1);
-    let (engine, report) = Engine::open(Arc::new(vfs.fork()), DIR.as_ref(), options()).unwrap();
+    let (_, report) = Engine::open(Arc::new(vfs.fork()), DIR.as_ref(), options()).unwrap();
+    assert_eq!(report.damaged.unwrap().first, LogIndex(10), "the entry is part of the tail handed back");
+    let mut short = options();
+    short.tail_bytes = 0;
+    let (engine, report) = Engine::open(Arc::new(vfs.fork()), DIR.as_ref(), short).unwrap();
     assert_eq!(report.damaged, None);
     assert_eq!(engine.read(LogIndex(9), LogIndex(9), 1).unwrap(), expected[8..9]);
     let error = engine.read(LogIndex(10), LogIndex(10), 1).unwrap_err();
