@@ -36,6 +36,8 @@ mod shared;
 mod invariants;
 mod raft;
 
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod test_util;
 

@@ -1,0 +1,188 @@
+//! Proof that a run was not vacuous: every fault and every rule's precondition leaves a mark when it occurs.
+
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
+        /// Something that must have happened before a run counts as a test of it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mark {
+            $($(#[doc = $doc])* $name),*
+        }
+
+        impl Mark {
+            /// Every mark there is.
+            pub const ALL: &[Mark] = &[$(Mark::$name),*];
+        }
+    };
+}
+
+marks! {
+    /// The network dropped a message.
+    MessageLost,
+    /// The network delivered a message twice.
+    MessageDuplicated,
+    /// A message arrived behind one that was sent later.
+    MessageReordered,
+    /// A message met a cut link.
+    MessageCut,
+    /// A link was cut in one direction only.
+    OneWayCut,
+    /// The nodes were split into two sides.
+    Partition,
+    /// One node was cut off from all others.
+    Isolation,
+    /// A link became slow.
+    SlowLink,
+    /// A process ended.
+    ProcessCrash,
+    /// A machine lost power.
+    MachineCrash,
+    /// A node crashed with some effects of one output carried out and others not.
+    CrashBetweenEffects,
+    /// All nodes crashed at once.
+    AllCrashed,
+    /// Power was lost after a process had died and before it was started again.
+    PowerCutWhileDown,
+    /// A crash of a process left writes that only the cache held.
+    UnsyncedKept,
+    /// A crash of a machine lost every unsynced write.
+    UnsyncedLost,
+    /// A crash of a machine lost some unsynced writes and kept others.
+    UnsyncedPartlyLost,
+    /// A node started again.
+    Restart,
+    /// A node was founded or restarted with nothing of its log in memory.
+    RestartWithoutTail,
+    /// A disk took very long.
+    DiskStalled,
+    /// A sync failed and ended the process.
+    DiskFailed,
+    /// A sync covered several writes.
+    GroupCommit,
+    /// A process was paused.
+    Paused,
+    /// Clocks ran at different rates.
+    ClockDrift,
+    /// A wall clock jumped.
+    WallClockJump,
+    /// A node took several inputs before it handed out its work.
+    InputsBatched,
+    /// A message with an impossible term was refused (E13).
+    AbsurdTermRefused,
+    /// A node was told that a peer's process is gone.
+    PeerDiedTold,
+    /// A node was told that a peer is back.
+    PeerConnectedTold,
+    /// A follower was told to campaign at once.
+    TransferAsked,
+    /// A leader was elected.
+    LeaderElected,
+    /// A leader was elected while the one before still took itself for the leader.
+    TwoLeadersOfDifferentTerms,
+    /// A vote was given (E2, E5).
+    VoteGranted,
+    /// A vote was refused (E5, E8).
+    VoteRefused,
+    /// A pre-vote was refused (E5, E6, E8).
+    PreVoteRefused,
+    /// A candidate whose log was behind asked (E5).
+    StaleCandidate,
+    /// Someone asked for a vote while its receiver heard its leader (E8).
+    StickyVoteRequest,
+    /// A node restarted with a vote in its current term (E2).
+    RestartedWithVote,
+    /// An append or heartbeat of a lower term arrived (E14).
+    LowerTermAppend,
+    /// A pre-vote of a lower term arrived (E6).
+    LowerTermPreVote,
+    /// A conflicting suffix was cut (L3).
+    Truncated,
+    /// An append arrived that held nothing new (L3).
+    DuplicateAppend,
+    /// An append was refused (L5).
+    AppendRejected,
+    /// A reply of an older term or epoch arrived (P4).
+    StaleReply,
+    /// A success arrived behind a later one (P2).
+    ReorderedSuccess,
+    /// A quorum had an entry of an earlier term while nothing of the leader's own was committed (C1, Figure 8).
+    OldTermOnQuorum,
+    /// An entry was committed before its leader had it on disk (C2).
+    CommitWithoutLeaderDisk,
+    /// A node was handed entries to apply that its own disk did not hold yet.
+    AppliedAheadOfDisk,
+    /// Entries were read back from the log for a follower or the state machine.
+    Fetched,
+    /// Entries asked for were no longer there, or could not be read.
+    FetchFailed,
+    /// A snapshot was taken.
+    SnapshotTaken,
+    /// The log was cut behind a snapshot.
+    Compacted,
+    /// A snapshot was sent.
+    SnapshotSent,
+    /// A snapshot was lost on its way.
+    SnapshotLost,
+    /// A snapshot was installed in place of the whole log (N2).
+    SnapshotReplacedLog,
+    /// A snapshot arrived that held nothing new (N1).
+    StaleSnapshot,
+    /// A node restarted from a snapshot.
+    RestartFromSnapshot,
+    /// A proposal was committed.
+    ProposalCommitted,
+    /// A proposal was taken and lost for good.
+    ProposalLost,
+    /// A proposal's outcome stayed unknown.
+    ProposalUnknown,
+    /// A proposal was refused as busy.
+    ProposalBusy,
+    /// A proposal was refused by a node that did not lead.
+    ProposalNotLeader,
+    /// A leader served a read.
+    ReadAtLeader,
+    /// A follower served a read.
+    ReadAtFollower,
+    /// A read could not be confirmed.
+    ReadUnconfirmed,
+    /// A read was asked while a later leader's writes were committed elsewhere (R1).
+    ReadAtDeposedLeader,
+    /// The cluster recovered once faults stopped (V1, V2).
+    Healed,
+}
+
+/// How often each mark was hit.
+#[derive(Clone, Debug)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage { counts: vec![0; Mark::ALL.len()] }
+    }
+}
+
+impl Coverage {
+    pub(super) fn hit(&mut self, mark: Mark) {
+        self.counts[mark as usize] += 1;
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self, mark: Mark) -> u64 {
+        self.counts[mark as usize]
+    }
+
+    /// The marks never hit.
+    #[must_use]
+    pub fn missing(&self) -> Vec<Mark> {
+        Mark::ALL.iter().copied().filter(|mark| self.count(*mark) == 0).collect()
+    }
+
+    /// Adds what another run hit.
+    pub fn merge(&mut self, other: &Coverage) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The one source of chance: a small generator that a seed determines.
+
+/// SplitMix64: eight bytes of state, no bad seeds, fast enough to be asked at every message.
+#[derive(Clone, Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.0)
+    }
+
+    /// Any of `0..end`; zero if the range is empty.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        // The high half of the product: no division, and the bias of 2^-64 * end does not matter here.
+        u64::try_from((u128::from(self.next()) * u128::from(end)) >> 64).expect("the high half has 64 bits")
+    }
+
+    /// Any of `low..=high`.
+    pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// Any place in something `length` long; zero if it is empty.
+    pub(super) fn index(&mut self, length: usize) -> usize {
+        usize::try_from(self.below(length as u64)).expect("below a length")
+    }
+
+    /// True in `per_mille` of a thousand cases. Costs nothing where the answer is known.
+    pub(super) fn chance(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && (per_mille >= 1000 || self.below(1000) < per_mille)
+    }
+}
+
+/// Spreads every bit of `value` over all bits of the result; the simulator's hash function as well.
+pub(super) const fn mix(value: u64) -> u64 {
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
