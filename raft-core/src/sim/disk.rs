@@ -55,12 +55,20 @@ impl Log {
 
     /// The term at `index`, if the log still tells.
     pub(super) fn term(&self, index: LogIndex) -> Option<Term> {
-        if index == self.start.index { Some(self.start.term) } else { self.entry(index).map(|entry| entry.id.term) }
+        if index == self.start.index {
+            Some(self.start.term)
+        } else {
+            self.entry(index).map(|entry| entry.id.term)
+        }
     }
 
     /// The hash of the history up to and including `index`, if the log still tells.
     pub(super) fn hash(&self, index: LogIndex) -> Option<u64> {
-        if index == self.start.index { Some(self.start_hash) } else { self.item(index).map(|(_, hash)| *hash) }
+        if index == self.start.index {
+            Some(self.start_hash)
+        } else {
+            self.item(index).map(|(_, hash)| *hash)
+        }
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {

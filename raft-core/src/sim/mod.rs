@@ -35,10 +35,6 @@ mod workload;
 
 use std::fmt;
 
-pub use self::{
-    coverage::{Coverage, Mark},
-    rules::Violation,
-};
 use self::{
     clock::{Agenda, Event, MILLI, Time},
     disk::Disk,
@@ -50,7 +46,11 @@ use self::{
     trace::Trace,
     workload::{Answer, Workload},
 };
-use crate::{Body, Config, ConfState, Member, Message, NodeId, ProposeError, RoleKind};
+pub use self::{
+    coverage::{Coverage, Mark},
+    rules::Violation,
+};
+use crate::{Body, ConfState, Config, Member, Message, NodeId, ProposeError, RoleKind};
 
 /// What determines a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

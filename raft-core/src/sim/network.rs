@@ -135,7 +135,8 @@ impl Network {
 
     fn dispatch(&mut self, parcel: Parcel, delay: Time, agenda: &mut Agenda) {
         // A file takes longer than a letter.
-        let delay = if matches!(parcel.message.body, Body::InstallSnapshot { .. }) { delay * 8 } else { delay };
+        let delay =
+            if matches!(parcel.message.body, Body::InstallSnapshot { .. }) { delay * 8 } else { delay };
         let slot = self.store(parcel);
         agenda.plan_in(delay, Event::Deliver(slot));
     }

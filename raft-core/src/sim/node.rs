@@ -15,8 +15,8 @@ use super::{
     trace,
 };
 use crate::{
-    Apply, Body, ConfState, Entry, EntryKind, Fetch, Input, LogId, LogIndex, Message, NodeId, Now, Raft, Ready,
-    RoleKind, SnapshotMeta, StartNumber, Term, Timestamp,
+    Apply, Body, ConfState, Entry, EntryKind, Fetch, Input, LogId, LogIndex, Message, NodeId, Now, Raft,
+    Ready, RoleKind, SnapshotMeta, StartNumber, Term, Timestamp,
 };
 
 /// A node's process, if it runs, and what outlives it (its disk is kept beside it).
@@ -438,14 +438,26 @@ impl Sim {
         let Some(core) = &self.nodes[n].core else { return Ok(()) };
         let before = (core.term(), core.role(), core.next_deadline());
         self.ghost.receives(n, &message, now.instant, &mut self.coverage);
-        let (from, term, pre_vote) = (message.from, message.term, matches!(message.body, Body::PreVote { .. }));
+        let (from, term, pre_vote) =
+            (message.from, message.term, matches!(message.body, Body::PreVote { .. }));
         let asks = match &message.body {
             Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < before.0 => Some("E14"),
             Body::PreVote { .. } if term < before.0 => Some("E6"),
             Body::PreVote { .. } if matches!(before.1, RoleKind::PreCandidate | RoleKind::Candidate) => {
                 Some("E7")
             }
-            _ => None,
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::RequestVote { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::AppendReply { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => None,
         };
         if asks.is_some() && !self.nodes[n].drain_planned {
             self.nodes[n].owes = asks.map(|rule| (rule, from));
@@ -482,9 +494,11 @@ impl Sim {
     /// One input and all that follows from it at once.
     pub(super) fn input(&mut self, n: usize, input: Input) -> Checked {
         let now = self.nodes[n].clock.now(self.agenda.now());
-        self.trace.line(self.agenda.now(), || match &input {
-            Input::Fetched { entries, .. } => format!("{} < Fetched {} entries", id(n), entries.len()),
-            other => format!("{} < {other:?}", id(n)),
+        self.trace.line(self.agenda.now(), || {
+            if let Input::Fetched { entries, .. } = &input {
+                return format!("{} < Fetched {} entries", id(n), entries.len());
+            }
+            format!("{} < {input:?}", id(n))
         });
         self.handle(n, now, input)?;
         self.after_input(n)
@@ -564,7 +578,8 @@ impl Sim {
         debug_assert_eq!(write.as_ref().and_then(snapshot_hash), hash);
 
         // Any order is allowed; the crash, if one comes, falls between any two effects.
-        let effects = messages.len() + usize::from(write.is_some()) + apply.len() + reads.len() + fetches.len();
+        let effects =
+            messages.len() + usize::from(write.is_some()) + apply.len() + reads.len() + fetches.len();
         let mut left = usize::MAX;
         if self.random.chance(self.storm.interruption) {
             left = self.random.index(effects + 1);
@@ -662,16 +677,13 @@ impl Sim {
             snapshot = self.nodes[n].files.iter().chain([durable]).find(|file| file.meta == **meta).cloned();
             broke = Some((message.to, *epoch));
             if snapshot.is_none() {
-                return check(false, "N7", || format!("{} sent a snapshot it does not have: {meta:?}", id(n)));
+                return check(false, "N7", || {
+                    format!("{} sent a snapshot it does not have: {meta:?}", id(n))
+                });
             }
         }
-        let sent = self.network.send(
-            message,
-            snapshot,
-            &mut self.agenda,
-            &mut self.random,
-            &mut self.coverage,
-        );
+        let sent =
+            self.network.send(message, snapshot, &mut self.agenda, &mut self.random, &mut self.coverage);
         if let Some((to, epoch)) = broke
             && !sent
         {

@@ -15,22 +15,12 @@ pub(super) enum Phase {
     /// Nothing goes wrong, nothing is asked.
     Calm,
     /// Faults, until then.
-    Storm {
-        until: Time,
-    },
+    Storm { until: Time },
     /// Faults have stopped. Before the deadline there must be a leader that commits a new command, and all nodes
     /// must have applied the same (V1, V2).
-    Healing {
-        settled: Time,
-        deadline: Time,
-        command: Option<usize>,
-    },
+    Healing { settled: Time, deadline: Time, command: Option<usize> },
     /// The cluster is whole: until then the term may not change (V1).
-    Stable {
-        since: Time,
-        until: Time,
-        term: Term,
-    },
+    Stable { since: Time, until: Time, term: Term },
 }
 
 /// A fault that is started on purpose. What the network and the crash points add by chance is in [`Storm`].

@@ -98,7 +98,9 @@ impl Workload {
         let Some(number) = command_of(committed) else { return Ok(()) };
         let index = committed.entry.id.index;
         let Some(command) = self.commands.get_mut(number) else {
-            return check(false, "X2", || format!("command {number}, which nobody gave, is committed at {index}"));
+            return check(false, "X2", || {
+                format!("command {number}, which nobody gave, is committed at {index}")
+            });
         };
         let before = command.committed.replace(index);
         let answer = command.answer;
@@ -171,7 +173,8 @@ impl Workload {
         leads: bool,
         coverage: &mut Coverage,
     ) -> Checked {
-        let read = self.reads.get_mut(&outcome.token).filter(|read| read.node == node && read.index.is_none());
+        let read =
+            self.reads.get_mut(&outcome.token).filter(|read| read.node == node && read.index.is_none());
         let Some(read) = read else {
             return check(false, "R2", || format!("{} answered a read nobody asked: {outcome:?}", id(node)));
         };
@@ -207,4 +210,59 @@ fn command_of(committed: &Committed) -> Option<usize> {
     }
     let number = committed.entry.payload.first_chunk::<8>()?;
     Some(count(u64::from_le_bytes(*number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Entry, Timestamp};
+
+    fn committed(command: u64, index: u64) -> Committed {
+        let payload = Bytes::from(command.to_le_bytes().to_vec());
+        let entry = Entry {
+            id: LogId::new(1, index),
+            time: Timestamp(0),
+            session: None,
+            kind: EntryKind::Command,
+            checksum: Entry::checksum_of(&payload),
+            payload,
+        };
+        Committed { hash: 0, entry }
+    }
+
+    #[track_caller]
+    fn names(rule: &str, checked: Checked) {
+        assert_eq!(checked.expect_err("the history breaks a rule").rule, rule);
+    }
+
+    #[test]
+    fn x2_names_a_command_committed_twice_after_its_loss_or_never_given() {
+        let mut workload = Workload::new(1);
+        workload.command(0);
+        workload.command(0);
+        workload.x2_committed_once(&committed(0, 1)).expect("the first time");
+        names("X2", workload.x2_committed_once(&committed(0, 2)));
+        workload.refused(1);
+        names("X2", workload.x2_committed_once(&committed(1, 3)));
+        names("X2", workload.x2_committed_once(&committed(9, 4)));
+    }
+
+    #[test]
+    fn x2_names_a_true_command_that_is_given_up() {
+        let mut workload = Workload::new(1);
+        let (command, _) = workload.command(0);
+        workload.taken(0, command, LogId::new(1, 1));
+        workload.x2_committed_once(&committed(0, 1)).expect("the first time");
+        names("X2", workload.applied(0, LogId::new(2, 1), &mut Coverage::default()));
+    }
+
+    #[test]
+    fn r2_names_a_read_without_answer_or_answered_twice() {
+        let mut workload = Workload::new(1);
+        let token = workload.read(0, LogIndex(1), 5);
+        names("R2", workload.r2_reads_are_answered(6));
+        let outcome = ReadOutcome { token, index: None };
+        workload.read_answered(0, outcome, true, &mut Coverage::default()).expect("asked");
+        names("R2", workload.read_answered(0, outcome, true, &mut Coverage::default()));
+    }
 }
