@@ -309,7 +309,7 @@ impl Sim {
             self.plan_sync(n, sync);
         }
         // The news may take its time, but it keeps its order.
-        if self.storms && (self.nodes[n].told > now || self.random.chance(200)) {
+        if self.storms && (self.nodes[n].told >= now || self.random.chance(200)) {
             let at = self.nodes[n].told.max(now + self.random.below(2 * MILLI));
             self.nodes[n].told = at;
             self.agenda.plan(at, Event::Told(place8(n), run, write));
