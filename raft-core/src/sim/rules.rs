@@ -193,13 +193,18 @@ fn e7_majority_of_one_campaign(node: NodeId, role: RoleKind, granted: u32, nodes
     })
 }
 
-/// E12: nothing has term 0.
+/// E12: nothing has term 0, except that a node that was just founded asks for and answers pre-votes from there.
 fn e12_no_term_zero(message: &Message) -> Checked {
     let entries = match &message.body {
         Body::AppendEntries { entries, .. } => &entries[..],
         _ => &[],
     };
-    check(message.term > Term::ZERO && entries.iter().all(|entry| entry.id.term > Term::ZERO), "E12", || {
+    let asks_first = match message.body {
+        Body::PreVote { next_term, .. } => next_term > Term::ZERO,
+        Body::PreVoteReply { .. } => true,
+        _ => false,
+    };
+    check((message.term > Term::ZERO || asks_first) && entries.iter().all(|entry| entry.id.term > Term::ZERO), "E12", || {
         format!("{} sent {} with a term of 0", message.from, message.body.name())
     })
 }
