@@ -136,7 +136,8 @@ pub struct Recovered {
     pub term_runs: Vec<TermRun>,
     /// Every configuration entry of the log that is still in it, in order.
     pub confs: Vec<(LogId, ConfState)>,
-    /// The most recent entries, ending at `last`; may be empty, the rest is fetched when needed.
+    /// The most recent entries, ending at `last`; the rest is fetched when needed. The last entry must be among them
+    /// unless the snapshot ends with it: replicated time goes on from there.
     pub tail: Vec<Entry>,
 }
 

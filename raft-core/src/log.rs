@@ -39,6 +39,9 @@ impl Log {
             }
             membership.push(id, conf);
         }
+        if entries.is_empty() && last > snapshot.last.index {
+            return Err(StartError::Inconsistent("the log's last entry is not in the tail"));
+        }
         let mut log = Log { time: snapshot.time, snapshot, runs, tail: Tail::default(), membership };
         let first = last.minus(entries.len() as u64).next();
         for (index, entry) in (first.0..).zip(entries) {
@@ -220,6 +223,7 @@ mod tests {
         refused(|r| r.snapshot.last = LogId::new(3, 7));
         refused(|r| r.last = LogIndex(5));
         refused(|r| r.tail = vec![entry(1, 5)]);
+        refused(|r| r.tail = Vec::new());
         refused(|r| r.snapshot.conf = ConfState::default());
         refused(|r| r.confs = vec![(LogId::new(2, 5), r.snapshot.conf.clone())]);
     }

@@ -50,7 +50,7 @@ marks! {
     UnsyncedPartlyLost,
     /// A node started again.
     Restart,
-    /// A node was founded or restarted with nothing of its log in memory.
+    /// A node restarted with its last entry in memory, or not even that.
     RestartWithoutTail,
     /// A disk took very long.
     DiskStalled,
@@ -72,8 +72,10 @@ marks! {
     PeerDiedTold,
     /// A node was told that a peer is back.
     PeerConnectedTold,
-    /// A follower was told to campaign at once.
-    TransferAsked,
+    /// A leader began to hand over.
+    TransferStarted,
+    /// A follower was told to campaign at once, ready for it or not.
+    CampaignForced,
     /// A leader was elected.
     LeaderElected,
     /// A leader was elected while the one before still took itself for the leader.

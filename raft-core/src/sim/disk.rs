@@ -259,11 +259,14 @@ impl Disk {
                 confs.push((entry.id, conf));
             }
         }
+        // The last entry is always there; the rest may be left to be fetched.
+        let least = usize::from(log.last().index > image.snapshot.meta.last.index);
         let tail_length = match random.below(3) {
             0 => 0,
             1 => log.items.len(),
             _ => random.index(log.items.len() + 1),
         };
+        let tail_length = tail_length.max(least);
         Recovered {
             hard_state: image.hard_state,
             snapshot: image.snapshot.meta.clone(),

@@ -428,14 +428,25 @@ impl Sim {
         Ok(())
     }
 
-    /// The leader tells a follower to campaign at once (dissertation 3.10), ready for it or not.
+    /// The leader is asked to hand over; or it tells a follower to campaign at once, ready for it or not (dissertation
+    /// 3.10).
     fn hand_over(&mut self, to: usize) -> Checked {
         let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
-        let member = &self.ghost.members[place(leader)];
-        if place(leader) == to || member.role != RoleKind::Leader || member.term != term {
+        let n = place(leader);
+        let member = &self.ghost.members[n];
+        let now = self.agenda.now();
+        if n == to || member.role != RoleKind::Leader || member.term != term || self.nodes[n].paused_until > now {
             return Ok(());
         }
-        self.coverage.hit(Mark::TransferAsked);
+        if self.random.chance(500) {
+            let now = self.nodes[n].clock.now(now);
+            let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+            if core.transfer_leadership(now, id(to)).is_ok() {
+                self.coverage.hit(Mark::TransferStarted);
+            }
+            return self.after_input(n);
+        }
+        self.coverage.hit(Mark::CampaignForced);
         let message = Message { from: leader, to: id(to), term, body: Body::TimeoutNow };
         self.network.send(message, None, &mut self.agenda, &mut self.random, &mut self.coverage);
         Ok(())

@@ -108,7 +108,7 @@ impl Sim {
     pub(super) fn start(&mut self, n: usize) -> Checked {
         let had_tail = self.disks[n].durable.log.last().index > LogIndex::ZERO;
         let recovered = self.disks[n].recover(&mut self.random);
-        if had_tail && recovered.tail.is_empty() {
+        if had_tail && recovered.tail.len() <= 1 {
             self.coverage.hit(Mark::RestartWithoutTail);
         }
         if recovered.snapshot.last.index > LogIndex::ZERO {
