@@ -1,9 +1,9 @@
 //! The core itself: one owner, inputs in, [`Ready`] out. Term rules first, then the role, then the transition.
 
 use crate::{
-    AppendOutcome, Body, ConfState, Config, Event, HaltReason, Input, Instant, LogId, LogIndex, Message,
-    NodeId, Now, PeerStatus, Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered, RoleKind,
-    SnapshotMeta, StartError, StepError, Term, Timestamp, TransferError, WriteId,
+    AppendOutcome, Body, ConfState, Config, Epoch, Event, HaltReason, Input, Instant, LogId, LogIndex,
+    Message, NodeId, Now, PeerStatus, Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered,
+    RoleKind, Round, SnapshotMeta, StartError, StepError, Term, Timestamp, TransferError, WriteId,
     candidate::Candidate,
     follower::{Follower, Sender},
     leader::Leader,
@@ -391,26 +391,28 @@ impl Raft {
     }
 
     /// Answers a message of an earlier term with the own term, so that its sender is freed (SAFETY E14).
+    ///
+    /// Epoch and round are not echoed: should the sender lead this term as well by now, they would count as its own of
+    /// this term, and an old round would confirm a new read (SAFETY P4, R1). No leader uses zero.
     fn earlier_term(&mut self, message: &Message) {
         let (from, clock) = (message.from, self.shared.now.wall);
+        let (epoch, round) = (Epoch(0), Round(0));
         let answer = match &message.body {
             Body::PreVote { campaign, .. } => Body::PreVoteReply { campaign: *campaign, granted: false },
             Body::RequestVote { campaign, .. } => {
                 Body::RequestVoteReply { campaign: *campaign, granted: false }
             }
-            Body::AppendEntries { epoch, round, prev, .. } => Body::AppendReply {
-                epoch: *epoch,
-                round: *round,
+            Body::AppendEntries { prev, .. } => Body::AppendReply {
+                epoch,
+                round,
                 outcome: AppendOutcome::Rejected { prev: prev.index, hint: LogId::ZERO },
             },
-            Body::InstallSnapshot { epoch, round, meta } => Body::AppendReply {
-                epoch: *epoch,
-                round: *round,
+            Body::InstallSnapshot { meta, .. } => Body::AppendReply {
+                epoch,
+                round,
                 outcome: AppendOutcome::Rejected { prev: meta.last.index, hint: LogId::ZERO },
             },
-            Body::Heartbeat { epoch, round, .. } => {
-                Body::HeartbeatReply { epoch: *epoch, round: *round, matched: LogIndex::ZERO, clock }
-            }
+            Body::Heartbeat { .. } => Body::HeartbeatReply { epoch, round, matched: LogIndex::ZERO, clock },
             Body::ReadIndex { start, request } => {
                 Body::ReadIndexReply { start: *start, request: *request, index: None }
             }

@@ -435,7 +435,11 @@ impl Sim {
         let n = place(leader);
         let member = &self.ghost.members[n];
         let now = self.agenda.now();
-        if n == to || member.role != RoleKind::Leader || member.term != term || self.nodes[n].paused_until > now {
+        if n == to
+            || member.role != RoleKind::Leader
+            || member.term != term
+            || self.nodes[n].paused_until > now
+        {
             return Ok(());
         }
         if self.random.chance(500) {

@@ -231,8 +231,15 @@ impl Sim {
         if !self.is_current(n, run) {
             return Ok(());
         }
-        if self.nodes[n].paused_until > now {
-            self.agenda.plan(self.nodes[n].paused_until, event);
+        let until = self.nodes[n].paused_until;
+        if until > now {
+            if let Event::Timer(_) = event {
+                if self.nodes[n].timer != now {
+                    return Ok(());
+                }
+                self.nodes[n].timer = until;
+            }
+            self.agenda.plan(until, event);
             return Ok(());
         }
         match event {

@@ -204,9 +204,11 @@ fn e12_no_term_zero(message: &Message) -> Checked {
         Body::PreVoteReply { .. } => true,
         _ => false,
     };
-    check((message.term > Term::ZERO || asks_first) && entries.iter().all(|entry| entry.id.term > Term::ZERO), "E12", || {
-        format!("{} sent {} with a term of 0", message.from, message.body.name())
-    })
+    check(
+        (message.term > Term::ZERO || asks_first) && entries.iter().all(|entry| entry.id.term > Term::ZERO),
+        "E12",
+        || format!("{} sent {} with a term of 0", message.from, message.body.name()),
+    )
 }
 
 /// E13: an impossible term is refused and changes nothing.
