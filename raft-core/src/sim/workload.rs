@@ -1,7 +1,7 @@
 //! What clients do, and what they were told: each command gets exactly one answer, and the answer is true (X2); a
 //! read sees every write that was committed before it was asked (R1, R2).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
@@ -12,14 +12,15 @@ use super::{
     network::id,
     rules::{Checked, Committed, check, r1_read_is_current},
 };
-use crate::{EntryKind, LogId, LogIndex, Proposal, ReadOutcome, ReadToken};
+use crate::{EntryKind, LogId, LogIndex, Proposal, ReadOutcome, ReadToken, Term};
 
 /// All commands and reads of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Workload {
     commands: Vec<Command>,
-    /// Per node: what it took and has not answered, in the order of the log.
-    waiting: Vec<VecDeque<(LogId, usize)>>,
+    /// Per node: what it took and has not answered, in the order of the log. One index may have several, of
+    /// different terms.
+    waiting: Vec<BTreeMap<(LogIndex, Term), usize>>,
     reads: BTreeMap<ReadToken, Read>,
     asked: u64,
 }
@@ -59,7 +60,7 @@ impl Workload {
     pub(super) fn new(nodes: usize) -> Workload {
         Workload {
             commands: Vec::new(),
-            waiting: vec![VecDeque::new(); nodes],
+            waiting: vec![BTreeMap::new(); nodes],
             reads: BTreeMap::new(),
             asked: 0,
         }
@@ -76,7 +77,7 @@ impl Workload {
 
     /// A node took it and put it there.
     pub(super) fn taken(&mut self, node: usize, command: usize, at: LogId) {
-        self.waiting[node].push_back((at, command));
+        self.waiting[node].insert((at.index, at.term), command);
     }
 
     /// A node did not take it.
@@ -112,10 +113,11 @@ impl Workload {
 
     /// A node has applied up to here: answers who waited for it.
     pub(super) fn applied(&mut self, node: usize, entry: LogId, coverage: &mut Coverage) -> Checked {
-        while let Some((at, number)) = self.waiting[node].front().copied()
-            && at.index <= entry.index
+        while let Some(first) = self.waiting[node].first_entry()
+            && first.key().0 <= entry.index
         {
-            self.waiting[node].pop_front();
+            let ((index, term), number) = first.remove_entry();
+            let at = LogId { term, index };
             let command = &mut self.commands[number];
             if at == entry {
                 coverage.hit(Mark::ProposalCommitted);
@@ -138,11 +140,11 @@ impl Workload {
 
     /// A node jumped over entries by a snapshot: nobody there can tell what became of what waited.
     pub(super) fn restored(&mut self, node: usize, last: LogIndex, coverage: &mut Coverage) {
-        while self.waiting[node].front().is_some_and(|(at, _)| at.index <= last) {
-            if let Some((_, command)) = self.waiting[node].pop_front() {
-                coverage.hit(Mark::ProposalUnknown);
-                self.commands[command].answer = Answer::Unknown;
-            }
+        while let Some(first) = self.waiting[node].first_entry()
+            && first.key().0 <= last
+        {
+            coverage.hit(Mark::ProposalUnknown);
+            self.commands[first.remove()].answer = Answer::Unknown;
         }
     }
 
