@@ -194,7 +194,10 @@ impl Shared {
         if index > self.log.start().index {
             self.log.compact(index);
         }
-        self.out.compact = self.out.compact.max(Some(self.log.start().index));
+        // Not beyond `index`: a received snapshot may have moved the start in memory while its mark is still on its way
+        // to the disk.
+        let start = self.log.start().index.min(index);
+        self.out.compact = self.out.compact.max(Some(start));
     }
 
     /// Notes a snapshot of the own state machine; `false` if it claims what was never applied.

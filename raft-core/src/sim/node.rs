@@ -550,7 +550,9 @@ impl Sim {
         let ready = self.nodes[n].core.as_mut().and_then(Raft::take_ready);
         if let Some((rule, asker)) = self.nodes[n].owes.take() {
             let term = self.ghost.members[n].term;
-            if self.disks[n].durable.hard_state.term == term && self.nodes[n].told <= self.agenda.now() {
+            if self.ghost.is_settled(n, self.disks[n].durable.hard_state)
+                && self.nodes[n].told <= self.agenda.now()
+            {
                 let messages = ready.as_ref().map_or(&[][..], |ready| &ready.messages);
                 answered(rule, id(n), asker, term, messages)?;
             }

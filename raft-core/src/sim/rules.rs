@@ -375,6 +375,12 @@ impl Ghost {
         &self.committed[first..]
     }
 
+    /// Whether term and vote of a node are on its disk as it has them in memory: then it answers at once.
+    pub(super) fn is_settled(&self, node: usize, durable: HardState) -> bool {
+        let HardState { term, vote, .. } = self.members[node].hard_state;
+        (durable.term, durable.vote) == (term, vote) && self.members[node].term == term
+    }
+
     /// Who leads the latest term anyone was elected in.
     pub(super) fn latest_leader(&self) -> Option<(Term, NodeId)> {
         self.leaders.last_key_value().map(|(term, leader)| (*term, *leader))
