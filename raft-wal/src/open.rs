@@ -432,7 +432,8 @@ fn tail(engine: &Engine, start: LogIndex, last: LogIndex) -> Result<Vec<Entry>, 
         'segments: for segment in log.segments.iter().rev() {
             for slot in segment.index.slots.iter().rev() {
                 bytes += slot.bytes as usize + raft_core::ENTRY_OVERHEAD_BYTES;
-                if bytes > engine.options.tail_bytes || first <= start.next() {
+                // The last entry always: the core takes replicated time from it.
+                if first <= start.next() || (first <= last && bytes > engine.options.tail_bytes) {
                     break 'segments;
                 }
                 first = first.prev();
