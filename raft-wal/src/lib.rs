@@ -8,6 +8,8 @@ mod latency;
 pub mod layout;
 mod log;
 mod mmap;
+#[cfg(any(test, feature = "sim"))]
+pub mod model;
 mod open;
 mod options;
 mod record;

@@ -261,18 +261,18 @@ impl SimVfs {
         self.state().moments = Some(Vec::new());
     }
 
-    /// What the caller knows now, such as how much was acknowledged; kept with each moment from the next change on, and
-    /// a moment of its own, since a crash may come right after it.
+    /// What the caller knows now, such as how much was acknowledged. Kept with each moment from the next change on: the
+    /// crash that loses all of that change is the crash right behind the note.
     pub fn note(&self, note: u64) {
-        let mut state = self.state();
-        state.note = note;
-        state.keep_moment();
+        self.state().note = note;
     }
 
-    /// The moments since [`record`](Self::record), and no more from now on.
+    /// The moments since [`record`](Self::record), this one included, and no more from now on.
     #[must_use]
     pub fn take_moments(&self) -> Vec<Moment> {
-        self.state().moments.take().unwrap_or_default()
+        let mut state = self.state();
+        state.keep_moment();
+        state.moments.take().unwrap_or_default()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
