@@ -11,7 +11,7 @@ use raft_core::{
 use super::{DIR, Known, Model, Version, conf, options};
 use crate::{
     Engine, Options, WalError, layout,
-    snapshot_file::{SnapshotFileError, SnapshotWriter},
+    snapshot_file::SnapshotWriter,
     vfs::{Vfs, sim::SimVfs},
 };
 
@@ -234,33 +234,28 @@ impl Driver {
 
     fn mark(&mut self, version: &Version, last: LogId, received: bool) -> Result<(), WalError> {
         let meta = SnapshotMeta { last, time: Timestamp(last.index.0), conf: conf(), conf_id: LogId::ZERO };
-        let dir = Path::new(DIR);
-        let cluster = options(0).cluster;
-        let io = |error: SnapshotFileError| WalError::Io {
-            operation: "write",
-            path: dir.join(layout::snapshot(last)),
-            source: Arc::new(std::io::Error::other(error)),
-        };
-        let mut writer =
-            SnapshotWriter::create(Arc::new(self.vfs.clone()), dir, cluster, &meta).map_err(io)?;
-        writer.write_all(&[7; 40]).map_err(|error| WalError::Io {
-            operation: "write",
-            path: dir.join(layout::snapshot(last)),
-            source: Arc::new(error),
-        })?;
-        writer.finish().map_err(io)?;
-        if received {
-            // As a receiver leaves it: synced, under its temporary name.
-            let name = dir.join(layout::snapshot_received(last));
-            self.vfs.rename(&dir.join(layout::snapshot(last)), &name).map_err(|error| WalError::Io {
-                operation: "rename",
-                path: name,
-                source: Arc::new(error),
-            })?;
+        if self.write_snapshot(&meta, received).is_err() {
+            // Not the log's failure: a snapshot that could not be written is not marked.
+            return Ok(());
         }
         let mark = SnapshotMark { meta, received, resets_log: received };
         let hard_state = advance(version, received);
         self.submit(Write { snapshot: Some(mark), ..write(0, hard_state) })
+    }
+
+    fn write_snapshot(&self, meta: &SnapshotMeta, received: bool) -> std::io::Result<()> {
+        let dir = Path::new(DIR);
+        let vfs = Arc::new(self.vfs.clone());
+        let mut writer =
+            SnapshotWriter::create(vfs, dir, options(0).cluster, meta).map_err(std::io::Error::other)?;
+        writer.write_all(&[7; 40])?;
+        writer.finish().map_err(std::io::Error::other)?;
+        if received {
+            // As a receiver leaves it: synced, under its temporary name.
+            let received = dir.join(layout::snapshot_received(meta.last));
+            self.vfs.rename(&dir.join(layout::snapshot(meta.last)), &received)?;
+        }
+        Ok(())
     }
 
     fn submit(&mut self, write: Write) -> Result<(), WalError> {
