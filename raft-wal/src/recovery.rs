@@ -234,7 +234,9 @@ impl Walk {
                 .flatten()
                 .max_by_key(|state| state.batch)
                 .unwrap_or(state);
-            if after.cuts > state.cuts && after.cut_min < index.last() {
+            // Before its first batch a segment has cut nothing: what its header says is of the one before.
+            let cuts_read = if self.batches.is_empty() { 0 } else { state.cuts };
+            if after.cuts > cuts_read && after.cut_min < index.last() {
                 // A cut is among what is lost: entries behind it may be of a history that was given up.
                 let _ = index.apply(Op::Cut { after: after.cut_min });
             }

@@ -14,6 +14,7 @@ use crate::{
     error::{Corruption, CorruptionKind, Damage, WalError},
     layout::{self, Name},
     log::{Log, Segment, SegmentFile},
+    options::SEGMENT_BYTES_MIN,
     record::{self, Header, State},
     recovery::{self, Ending, Hole, Scan},
     segment::{
@@ -215,7 +216,16 @@ impl Reader<'_> {
     fn tail(&mut self, number: u64, header: SegmentHeader) -> Result<(Tail, Arc<dyn VfsFile>), WalError> {
         let path = self.path(number);
         let (file, bytes) = self.read_all(&path)?;
+        let (found, expected) = (bytes.len() as u64, header.segment_bytes);
+        if found != expected {
+            // A segment has its full length before its first byte is written.
+            return Err(WalError::corrupt(&path, 0, CorruptionKind::Length { found, expected }));
+        }
         let scan = recovery::scan(&bytes, &header, None);
+        if scan.rewrite_from == HEADER_BYTES as u64 {
+            // Nothing proves that the first batch was acknowledged: half a header is what a crash left of it.
+            self.notes.retain(|note| note.path != path);
+        }
         let Ending::Sealed { next_number, next_salt, .. } = scan.ending else {
             // Nothing is written to a segment before its predecessor is sealed.
             let unreadable = self.headers.range(number + 1..).find(|(_, found)| **found == Found::Unreadable);
@@ -232,6 +242,12 @@ impl Reader<'_> {
             return Err(WalError::corrupt(&next_path, 0, CorruptionKind::Missing));
         }
         let (next_file, next_bytes) = self.read_all(&next_path)?;
+        let found = next_bytes.len() as u64;
+        if !found.is_multiple_of(HEADER_BYTES as u64) || found < SEGMENT_BYTES_MIN {
+            // So were its length and its zeroes: a shorter one was cut off, and may have held anything.
+            let kind = CorruptionKind::Length { found, expected: header.segment_bytes };
+            return Err(WalError::corrupt(&next_path, 0, kind));
+        }
         let next_header = SegmentHeader {
             number: next_number,
             salt: next_salt,
@@ -243,7 +259,9 @@ impl Reader<'_> {
         };
         let next_scan = recovery::scan(&next_bytes, &next_header, None);
         if next_scan.closed > 0 || matches!(next_scan.ending, Ending::Damaged(_)) {
-            self.notes.push(corruption(&next_path, 0, CorruptionKind::SegmentHeader));
+            if next_scan.rewrite_from > HEADER_BYTES as u64 {
+                self.notes.push(corruption(&next_path, 0, CorruptionKind::SegmentHeader));
+            }
             self.headers.insert(next_number, Found::Live { header: next_header, both: false });
             self.entries += next_scan.entries;
             let tail = Tail {

@@ -171,14 +171,15 @@ impl Driver {
                 self.submit(Write { entries: vec![entry].into(), ..write(0, hard_state) })
             }
             Step::Vote => self.submit(write(0, advance(&version, true))),
-            Step::Replace { back } | Step::Cut { back } => {
+            Step::Replace { back } => {
                 let after = self.cut_to(&version, back);
                 let hard_state = advance(&version, true);
-                let entries = match step {
-                    Step::Replace { .. } => entries(after, &hard_state, back % 4 + 1, 100, self.seed),
-                    _ => Entries::EMPTY,
-                };
+                let entries = entries(after, &hard_state, back % 4 + 1, 100, self.seed);
                 self.submit(Write { truncate_after: Some(after), entries, ..write(0, hard_state) })
+            }
+            Step::Cut { back } => {
+                let after = self.cut_to(&version, back);
+                self.submit(Write { truncate_after: Some(after), ..write(0, advance(&version, true)) })
             }
             Step::Snapshot { back } => {
                 let index = version.last().index.minus(u64::from(back % 8));

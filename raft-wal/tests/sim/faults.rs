@@ -8,8 +8,8 @@ use raft_wal::{
 
 use crate::workload::steps;
 
-/// Runs the workload of `seed` with `fault` at its `at`-th change; `false` if it has no so many.
-fn fail_at(seed: u64, at: u64, fault: Fault) -> bool {
+/// Runs the workload of `seed` with `fault` at its `at`-th change; tells how many changes there were.
+fn fail_at(seed: u64, at: u64, fault: Fault) -> u64 {
     let vfs = SimVfs::new();
     vfs.fail_change(at, fault);
     let Ok(mut driver) = Driver::open(vfs.clone(), Model::default(), seed) else {
@@ -17,7 +17,7 @@ fn fail_at(seed: u64, at: u64, fault: Fault) -> bool {
         let model = Model::default();
         let found = judge_twice(&vfs.crash_process(), &model, model.now(), seed);
         assert!(matches!(found, Ok(Found::Version { number: 0, .. })), "change {at}: {found:?}");
-        return true;
+        return vfs.changes();
     };
     // Without reopening: planned faults count the changes of one process.
     let steps = steps(seed, 60).into_iter().filter(|step| !matches!(step, Step::Reopen | Step::Kill));
@@ -39,15 +39,15 @@ fn fail_at(seed: u64, at: u64, fault: Fault) -> bool {
     }
     judge_twice(&vfs.crash_process(), &driver.model, known, seed)
         .unwrap_or_else(|error| panic!("seed {seed}, {fault:?} at change {at}, killed: {error}"));
-    at < changes
+    changes
 }
 
 fn fail_everywhere(fault: Fault) {
     let mut tried = 0;
     for seed in 1..=6 {
-        let mut at = 1;
-        while fail_at(seed, at, fault) {
-            at += 1;
+        let changes = fail_at(seed, u64::MAX / 2, fault);
+        for at in 1..=changes {
+            fail_at(seed, at, fault);
             tried += 1;
         }
     }
