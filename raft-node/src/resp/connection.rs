@@ -14,6 +14,8 @@
 //! client, and TCP tells it so. What stalls in the middle (half a request, replies nobody takes) is closed after
 //! [`Options::stall_timeout`](super::Options::stall_timeout).
 
+mod replies;
+
 use std::{
     future::{Future, poll_fn},
     io,
@@ -35,20 +37,12 @@ use super::{
     backend::{Backend, Consistency},
     client_command,
     clients::{Allowance, Membership, Stop},
-    failure::failure,
     parser::Parser,
-    pipeline::{Outcome, Pipeline, Slot, Wait},
+    pipeline::{Pipeline, Slot, Wait},
     session::{Action, Gate, Session},
-    transaction, waits,
+    waits,
 };
-use crate::{
-    error::ClientError,
-    kv::{
-        Protocol, Reply,
-        reply::{transcode_to_resp2, transcode_to_resp3},
-        request,
-    },
-};
+use crate::kv::{Reply, request};
 
 /// One client, from its first byte to its last.
 pub(super) struct Connection<S, B> {
@@ -355,111 +349,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         Wait::Watch(receiver, keys)
     }
 
-    fn start_reads(&mut self) {
-        self.pipeline.start_reads(&self.shared.backend, self.session.reads(), self.session.protocol);
-    }
-
-    /// Puts a reply behind those that are still to come.
-    fn reply(&mut self, reply: &Reply) {
-        if reply.is_error() {
-            self.shared.clients.counters.errors.fetch_add(1, Ordering::Relaxed);
-        }
-        self.start_reads();
-        if self.pipeline.is_empty() {
-            reply.encode(self.session.protocol, &mut self.output);
-        } else {
-            self.pipeline.push_reply(reply, self.session.protocol);
-        }
-    }
-
-    /// Moves replies that are ready to the output, in order. Whether there was any.
-    fn poll_replies(&mut self, context: &mut Context<'_>) -> bool {
-        let mut any = false;
-        while self.output.len() < self.shared.options.output_bytes_max {
-            let consistency = self.session.reads();
-            match self.pipeline.poll_first(context, &self.shared.backend, consistency) {
-                Poll::Pending | Poll::Ready(None) => break,
-                Poll::Ready(Some((outcome, slot))) => {
-                    any = true;
-                    self.settle(outcome, &slot);
-                }
-            }
-        }
-        any
-    }
-
-    fn settle(&mut self, outcome: Outcome, slot: &Slot) {
-        let reply = match outcome {
-            Outcome::Encoded(encoded) => {
-                if self.output.is_empty() {
-                    self.output = encoded;
-                } else {
-                    self.output.extend_from_slice(&encoded);
-                }
-                return;
-            }
-            Outcome::Carried(_) if slot.silent => return,
-            Outcome::Carried(carried) => return self.send_carried(&carried, slot.protocol),
-            Outcome::Executed(carried, commands) => {
-                if commands.iter().all(|command| command.stored) {
-                    if !slot.silent {
-                        self.send_carried(&carried, slot.protocol);
-                    }
-                    return;
-                }
-                self.complete(&carried, &commands)
-            }
-            Outcome::Watched(keys, indexes) => {
-                let bytes_max = self.shared.options.requests.request_bytes_max;
-                self.session.transaction.watch(keys, indexes.into_iter(), bytes_max)
-            }
-            Outcome::WatchFailed(error) => {
-                self.session.transaction.watch_failed();
-                self.failure(&error)
-            }
-            Outcome::Reply(reply) => reply,
-            Outcome::Failed(error, count) => {
-                let reply = self.failure(&error);
-                for _ in 1..count {
-                    reply.encode(slot.protocol, &mut self.output);
-                }
-                reply
-            }
-        };
-        if !slot.silent {
-            reply.encode(slot.protocol, &mut self.output);
-        }
-    }
-
-    fn send_carried(&mut self, carried: &[u8], protocol: Protocol) {
-        match protocol {
-            Protocol::Resp3 => transcode_to_resp3(carried, &mut self.output),
-            Protocol::Resp2 => {
-                if transcode_to_resp2(carried, &mut self.output).is_err() {
-                    MALFORMED.encode(protocol, &mut self.output);
-                }
-            }
-        }
-    }
-
-    /// The reply to a transaction some of whose commands are answered here.
-    fn complete(&mut self, carried: &Bytes, commands: &[transaction::Queued]) -> Reply {
-        match Reply::decode(carried) {
-            Ok(Reply::Array(stored)) => {
-                let (session, shared) = (&mut self.session, &self.shared);
-                transaction::merge(commands, stored, |args| session.answer(args, shared))
-            }
-            // Refused as a whole.
-            Ok(reply) => reply,
-            Err(_) => MALFORMED,
-        }
-    }
-
-    fn failure(&self, error: &ClientError) -> Reply {
-        self.shared.clients.counters.errors.fetch_add(1, Ordering::Relaxed);
-        failure(error, || self.shared.backend.status())
-    }
-
     /// Sends some of the output.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_write(context, &self.output) {
@@ -560,8 +449,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         }
     }
 }
-
-const MALFORMED: Reply = Reply::error("ERR the store answered something that is no reply");
 
 /// What is read at a time, and what an idle connection may keep.
 const INPUT_BYTES: usize = 16 << 10;
