@@ -229,7 +229,8 @@ mod tests {
         log.append(entry(1, 10));
         queue.restore(meta);
         let config = config(1000, 1000);
-        assert!(queue.take(LogIndex(10), &log, &config, Instant(0), &mut request).0.is_empty());
+        let nothing = queue.take(LogIndex(10), &log, &config, Instant(0), &mut request);
+        assert_eq!((nothing.0.len(), nothing.1), (0, None), "not even a fetch of what the snapshot covers");
         queue.marked(LogIndex(9));
         let (work, _) = queue.take(LogIndex(10), &log, &config, Instant(0), &mut request);
         assert_eq!(indexes(&work), [vec![0, 9], vec![10]]);

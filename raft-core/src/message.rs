@@ -100,7 +100,8 @@ pub enum Body {
     /// A snapshot in place of entries the leader no longer has (dissertation chapter 5).
     ///
     /// At the sender the runtime streams the named snapshot's file. At the receiver this message is handed to the
-    /// core only once the whole file has arrived, is verified and synced under a temporary name.
+    /// core only once the whole file has arrived, is verified and synced under a temporary name. If the next
+    /// [`Ready`](crate::Ready) holds no mark of it, the core did not need it and the file can go.
     InstallSnapshot {
         /// As in an append.
         epoch: Epoch,

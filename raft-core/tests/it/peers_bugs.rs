@@ -446,6 +446,37 @@ fn late_snapshot_ack_keeps_match() {
     assert_eq!((peer(&cluster, 1, 2).matched, peer(&cluster, 1, 2).next), (LogIndex(3), LogIndex(4)));
 }
 
+/// An old refusal set the next index back, below the match even (seed #15).
+#[test]
+fn stale_rejection_is_ignored() {
+    let mut cluster = led_by_one(3);
+    cluster.commit("b");
+    cluster.propose(1, "c").unwrap();
+    cluster.carry_out(1);
+    let term = cluster.raft(1).term().0;
+    let sending = |cluster: &Cluster| {
+        let status = peer(cluster, 1, 2);
+        (status.matched, status.next, status.state)
+    };
+    let before = sending(&cluster);
+    let append = cluster.network.iter().find_map(|m| match m.body {
+        Body::AppendEntries { epoch, round, .. } if m.to == NodeId(2) => Some((epoch, round)),
+        _ => None,
+    });
+    let (epoch, round) = append.unwrap();
+    for prev in [1, 2] {
+        let outcome = AppendOutcome::Rejected { prev: LogIndex(prev), hint: LogId::ZERO };
+        cluster.inject(2, 1, term, Body::AppendReply { epoch, round, outcome }).unwrap();
+    }
+    assert_eq!(sending(&cluster), before);
+    // Of another epoch or for an entry never sent: not even looked at, or refused.
+    let outcome = AppendOutcome::Rejected { prev: LogIndex(3), hint: LogId::ZERO };
+    cluster.inject(2, 1, term, Body::AppendReply { epoch: Epoch(99), round, outcome }).unwrap();
+    assert_eq!(sending(&cluster), before);
+    let outcome = AppendOutcome::Matched(LogIndex(99));
+    assert!(cluster.inject(2, 1, term, Body::AppendReply { epoch, round, outcome }).is_err());
+}
+
 /// Acknowledgements that overtook each other were thrown away (seed #12).
 #[test]
 fn reordered_acks_count() {
