@@ -1,4 +1,15 @@
 //! A segmented, checksummed write-ahead log for Raft.
+//!
+//! [`Wal`] is the log on a thread of its own: hand it [`Write`](raft_core::Write)s, and each [`Ticket`] or the observer
+//! says when they are durable. [`Engine`] is the same log as plain calls, for simulations. Both go through [`vfs::Vfs`]
+//! and nothing else.
+//!
+//! What it promises: nothing is acknowledged before the fdatasync that covers it has returned; a torn tail heals by
+//! itself; damage to what was acknowledged is reported and never cut; the first failure of the disk is the last write.
+//! FORMAT.md has the bytes, the assumptions, and what remains undetectable.
+//!
+//! To read on: `engine` decides what is written, `recovery` tells a torn write from damage, `survey` puts the segments
+//! together, `open` acts on that, `record` and `segment` are the format.
 
 mod engine;
 mod error;

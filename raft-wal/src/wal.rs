@@ -294,6 +294,7 @@ impl Writer {
         let mut queue = lock(&shared.queue);
         loop {
             self.take_answers(&mut queue);
+            self.request_segment();
             if !queue.jobs.is_empty() {
                 let mut bytes = 0;
                 let mut jobs = Vec::with_capacity(queue.jobs.len().min(4096));
@@ -307,24 +308,35 @@ impl Writer {
                 }
                 return Some(jobs);
             }
-            if self.engine.next.is_none() && !self.preparing && self.engine.refuse_if_unusable().is_ok() {
-                drop(queue);
-                self.request_segment();
-                queue = lock(&shared.queue);
-                continue;
-            }
-            let witnessed = self.engine.witnessed || self.engine.refuse_if_unusable().is_err();
-            queue = if witnessed {
-                shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner)
-            } else {
-                let (queue, timeout) =
-                    shared.arrived.wait_timeout(queue, idle).unwrap_or_else(PoisonError::into_inner);
-                if timeout.timed_out() && queue.jobs.is_empty() {
+            let usable = self.engine.refuse_if_unusable().is_ok();
+            let witnessed = self.engine.witnessed || !usable;
+            // A full disk is asked again now and then, so that there is room before it is needed.
+            let retries = usable && self.engine.full && !self.preparing;
+            let limit = match (witnessed, retries) {
+                (false, _) => idle,
+                (true, true) => FULL_RETRY,
+                (true, false) => {
+                    queue = shared.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
+            };
+            let timeout;
+            (queue, timeout) =
+                shared.arrived.wait_timeout(queue, limit).unwrap_or_else(PoisonError::into_inner);
+            if timeout.timed_out() && queue.jobs.is_empty() {
+                if !witnessed {
                     return None;
                 }
-                queue
-            };
+                self.retry_segment();
+            }
         }
+    }
+
+    /// Asks for the next segment although the last answer was that there is no room.
+    fn retry_segment(&mut self) {
+        self.engine.full = false;
+        self.request_segment();
+        self.engine.full = true;
     }
 
     fn take_answers(&mut self, queue: &mut MutexGuard<'_, Queue>) {
@@ -412,9 +424,7 @@ impl Writer {
                         return;
                     }
                     std::thread::sleep(FULL_RETRY);
-                    self.engine.full = false;
-                    self.request_segment();
-                    self.engine.full = true;
+                    self.retry_segment();
                 } else {
                     self.request_segment();
                 }
