@@ -59,6 +59,8 @@ pub(super) struct Ghost {
 #[derive(Clone, Debug)]
 pub(super) struct Committed {
     pub(super) hash: u64,
+    /// In which leader's term.
+    pub(super) term: Term,
     pub(super) entry: Entry,
 }
 
@@ -428,13 +430,15 @@ impl Ghost {
         })
     }
 
-    /// C4: a new leader holds everything committed before.
+    /// C4: a new leader holds everything that was committed in earlier terms. Late votes may elect a leader of a term
+    /// behind which a later one has committed more: that does not count.
     fn c4_leader_completeness(&self, node: usize) -> Checked {
-        let index = self.commit();
-        let log = &self.members[node].log;
-        let held = index == LogIndex::ZERO
-            || index < log.start().index
-            || log.hash(index) == self.committed.last().map(|committed| committed.hash);
+        let member = &self.members[node];
+        let Some(before) = self.committed.iter().rposition(|committed| committed.term < member.term) else {
+            return Ok(());
+        };
+        let (index, log) = (LogIndex(before as u64 + 1), &member.log);
+        let held = index < log.start().index || log.hash(index) == Some(self.committed[before].hash);
         check(held, "C4", || {
             format!("{} was elected with a log that ends at {} and lacks {index}", id(node), log.last())
         })
@@ -518,7 +522,8 @@ impl Ghost {
             let (Some(entry), Some(hash)) = (log.entry(LogIndex(index)), log.hash(LogIndex(index))) else {
                 return check(false, "C4", || format!("{} lacks {index}, which it committed", id(node)));
             };
-            self.committed.push(Committed { hash, entry: entry.clone() });
+            let (entry, term) = (entry.clone(), self.members[node].term);
+            self.committed.push(Committed { hash, term, entry });
         }
         self.members[node].checked_commit = commit;
         self.c3_state_machine_safety(node, commit, hash)

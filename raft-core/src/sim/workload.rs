@@ -229,7 +229,7 @@ mod tests {
             checksum: Entry::checksum_of(&payload),
             payload,
         };
-        Committed { hash: 0, entry }
+        Committed { hash: 0, term: Term(1), entry }
     }
 
     #[track_caller]
