@@ -193,6 +193,9 @@ impl Reader<'_> {
         // The founding writes the header and one empty batch, and acknowledges nothing before they are durable. Bytes
         // behind that prove that the log lived.
         let bytes = self.read_all(&path)?.1;
+        if (bytes.len() as u64) < SEGMENT_BYTES_MIN {
+            return refuse; // It had its full length before it had its name.
+        }
         let founding = HEADER_BYTES + record::COMMIT_BYTES;
         if bytes.get(founding..).is_some_and(|rest| rest.iter().any(|byte| *byte != 0)) {
             return refuse;
