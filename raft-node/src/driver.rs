@@ -1,0 +1,606 @@
+//! The loop around the [`Replica`]: the only place that sees clocks, channels and the transport at once. It moves
+//! inputs in and effects out and holds no policy.
+//!
+//! Each turn takes everything that waits, then carries out everything that follows. Batching falls out of that:
+//! whatever came in while the last sync ran becomes one write and one append per peer.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use raft_core::{
+    Body, ClusterId, ConfState, Entry, Epoch, Event, Fetch, FetchId, Input, LogIndex, Message, NodeId, Now, Proposal,
+    RoleKind, SnapshotMeta, Timestamp, WriteId,
+};
+use raft_net::{
+    Forward, ForwardOrigin, ForwardOutcome, ForwardReply, Founding, JoinAnswer, NetEvent, NetEvents, PeerInfo, Sent,
+    Transport,
+};
+use raft_wal::{Wal, WalError};
+use tokio::{sync::{mpsc, oneshot}, time::Instant};
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    applier::ReadFn,
+    counts::{Counts, add},
+    error::{ClientError, NodeError},
+    inspection::{Inspection, Published},
+    replica::{self, Effects, Job, Replica},
+    snapshot_store::SnapshotStore,
+    snapshot_transfer,
+};
+
+/// Whoever waits for a command's reply. Dropping it unanswered tells a local client that the outcome is unknown.
+pub(crate) enum Waiter {
+    /// A client of this node.
+    Local {
+        /// Its end.
+        reply: oneshot::Sender<Result<Bytes, ClientError>>,
+        /// Gives its bytes back to the budget.
+        permit: Permit,
+    },
+    /// Another node, on behalf of a client of its own.
+    Peer {
+        /// That run of that node.
+        origin: ForwardOrigin,
+        /// Its number of the command.
+        request: u64,
+        /// Where to answer.
+        transport: Transport,
+    },
+}
+
+impl std::fmt::Debug for Waiter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Waiter::Local { .. } => f.write_str("Local"),
+            Waiter::Peer { origin, request, .. } => write!(f, "Peer({origin:?}, {request})"),
+        }
+    }
+}
+
+impl Waiter {
+    /// Ends the wait.
+    pub(crate) fn answer(self, result: Result<Bytes, ClientError>) {
+        match self {
+            Waiter::Local { reply, permit } => {
+                drop(permit);
+                // The client may have gone.
+                let _ = reply.send(result);
+            }
+            Waiter::Peer { origin, request, transport } => {
+                let outcome = match result {
+                    Ok(reply) => ForwardOutcome::Ok(reply),
+                    Err(error) => outcome_of(error),
+                };
+                // If the queue is full the other side's deadline ends its wait.
+                let _: Sent = transport.send_forward_reply(origin, ForwardReply { request, outcome });
+            }
+        }
+    }
+}
+
+fn outcome_of(error: ClientError) -> ForwardOutcome {
+    match error {
+        // Leaving is as good as not leading: the command was not taken and may be tried elsewhere.
+        ClientError::NotLeader | ClientError::NoLeader | ClientError::ShuttingDown => {
+            ForwardOutcome::NotLeader { leader: None }
+        }
+        ClientError::Busy => ForwardOutcome::Busy,
+        ClientError::OutcomeUnknown => ForwardOutcome::Unknown,
+        ClientError::TooLarge { limit, .. } => ForwardOutcome::TooLarge { limit: limit as u64 },
+        ClientError::OutOfMemory => ForwardOutcome::Refused(OUT_OF_MEMORY.to_owned()),
+    }
+}
+
+const OUT_OF_MEMORY: &str = "memory limit reached";
+
+fn answer_of(outcome: ForwardOutcome) -> replica::ForwardOutcome {
+    match outcome {
+        ForwardOutcome::Ok(reply) => replica::ForwardOutcome::Reply(reply),
+        ForwardOutcome::NotLeader { .. } => replica::ForwardOutcome::NotLeader,
+        ForwardOutcome::Busy => replica::ForwardOutcome::Failed(ClientError::Busy),
+        ForwardOutcome::Unknown => replica::ForwardOutcome::Failed(ClientError::OutcomeUnknown),
+        ForwardOutcome::TooLarge { limit } => replica::ForwardOutcome::Failed(ClientError::TooLarge {
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        }),
+        ForwardOutcome::Refused(_) => replica::ForwardOutcome::Failed(ClientError::OutOfMemory),
+    }
+}
+
+/// Bytes of commands that clients of this node wait for. A command beyond the bound is refused at once.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+/// A share of the [`Budget`], given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: usize) -> Arc<Budget> {
+        Arc::new(Budget { used: AtomicUsize::new(0), limit })
+    }
+
+    pub(crate) fn acquire(self: &Arc<Self>, bytes: usize) -> Option<Permit> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let permit = Permit { budget: Arc::clone(self), bytes };
+        // A single command always fits an idle node.
+        if before > 0 && before.saturating_add(bytes) > self.limit { None } else { Some(permit) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What reaches the driver from this process. Bounded by what it was asked for: by the budget of clients' bytes, by
+/// the reads and writes under way.
+pub(crate) enum DriverInput<S> {
+    /// A client's command.
+    Propose(Proposal, Waiter),
+    /// A linearizable read.
+    Read(ReadFn<S>),
+    /// A read of what is applied here.
+    ReadStale(ReadFn<S>),
+    /// The log's writer finished a batch, or died.
+    Persisted(Result<WriteId, WalError>),
+    /// The applier got this far.
+    Applied(LogIndex),
+    /// A log reader is done.
+    Fetched(FetchId, Result<Vec<Entry>, WalError>),
+    /// A local snapshot is in place.
+    SnapshotTaken { meta: SnapshotMeta, bytes: u64, took: Duration },
+    /// A local snapshot could not be written.
+    SnapshotFailed(io::Error),
+    /// A leader's snapshot has arrived, verified and synced under its temporary name.
+    SnapshotReceived(Message),
+    /// A snapshot for this peer could not even be opened.
+    SnapshotNotSent { to: NodeId, epoch: Epoch },
+    /// Take a snapshot now.
+    RequestSnapshot,
+    /// The node cannot go on.
+    Failed(NodeError),
+    /// Hand over leadership and tell when somebody else leads, or nobody wants to. The node goes on.
+    HandOver(oneshot::Sender<()>),
+    /// Stop now.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// See the module.
+pub(crate) struct Driver<S> {
+    pub(crate) replica: Replica<Waiter, ReadFn<S>>,
+    pub(crate) inputs: mpsc::UnboundedReceiver<DriverInput<S>>,
+    pub(crate) inputs_tx: mpsc::UnboundedSender<DriverInput<S>>,
+    pub(crate) net: NetEvents,
+    pub(crate) transport: Transport,
+    pub(crate) jobs: mpsc::UnboundedSender<Job<Waiter, ReadFn<S>>>,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) snapshots: Arc<SnapshotStore>,
+    pub(crate) cluster: ClusterId,
+    pub(crate) published: Published,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) clock: Clock,
+}
+
+/// The process's clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Clock {
+        Clock { started: Instant::now() }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        let micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            // One so that no moment of this run is the default value.
+            instant: raft_core::Instant(micros + 1),
+            wall: Timestamp(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    fn at(&self, instant: raft_core::Instant) -> Instant {
+        self.started + Duration::from_micros(instant.0)
+    }
+}
+
+/// Inputs taken in one turn: enough to batch, few enough that heartbeats go out in between.
+const TURN_INPUTS_MAX: usize = 1024;
+/// A change shows in the published state after this long: status is for people and scrapers, not for the hot path.
+const PUBLISH_DELAY: Duration = Duration::from_millis(20);
+/// How long a leaving leader waits for its successor.
+const HANDOVER: Duration = Duration::from_millis(500);
+
+/// What an input means for the loop.
+enum Turn {
+    GoOn,
+    Fail(NodeError),
+    HandOver(oneshot::Sender<()>),
+    Stop(oneshot::Sender<()>),
+}
+
+impl<S: Send + 'static> Driver<S> {
+    /// Runs until shutdown or failure.
+    pub(crate) async fn run(mut self) -> Result<(), NodeError> {
+        let mut inputs = Vec::with_capacity(TURN_INPUTS_MAX);
+        let mut handing_over: Option<(Instant, oneshot::Sender<()>)> = None;
+        let mut halted = None;
+        let mut publish_at: Option<Instant> = None;
+        loop {
+            let now = self.clock.now();
+            let acted = self.act(now, &mut halted);
+            if publish_at.is_some_and(|at| Instant::now() >= at) {
+                publish_at = None;
+                self.published.publish(Inspection::of(self.replica.raft()));
+            } else if acted && publish_at.is_none() {
+                publish_at = Some(Instant::now() + PUBLISH_DELAY);
+            }
+            if let Some(error) = halted {
+                self.abandon();
+                return Err(error);
+            }
+            if handing_over.as_ref().is_some_and(|(until, _)| {
+                self.replica.raft().role() != RoleKind::Leader || Instant::now() >= *until
+            }) && let Some((_, done)) = handing_over.take()
+            {
+                let _ = done.send(());
+            }
+            let deadline = self.replica.next_deadline().map(|at| self.clock.at(at));
+            let hand_over_until = handing_over.as_ref().map(|(until, _)| *until);
+            let wake = deadline.into_iter().chain(hand_over_until).chain(publish_at).min();
+            let due = tokio::select! {
+                biased;
+                event = self.net.recv() => {
+                    let Some(event) = event else { return Ok(()) };
+                    self.take_net(event);
+                    for _ in 0..TURN_INPUTS_MAX {
+                        let Some(event) = self.net.try_recv() else { break };
+                        self.take_net(event);
+                    }
+                    false
+                }
+                _ = self.inputs.recv_many(&mut inputs, TURN_INPUTS_MAX) => false,
+                () = sleep_until(wake) => true,
+            };
+            while inputs.len() < TURN_INPUTS_MAX
+                && let Ok(input) = self.inputs.try_recv()
+            {
+                inputs.push(input);
+            }
+            let now = self.clock.now();
+            let mut stopping = None;
+            for input in inputs.drain(..) {
+                match self.take(now, input) {
+                    Turn::GoOn => {}
+                    Turn::Fail(error) => halted = Some(error),
+                    Turn::HandOver(done) => {
+                        self.hand_over(now);
+                        handing_over = Some((Instant::now() + HANDOVER, done));
+                    }
+                    Turn::Stop(done) => stopping = Some(done),
+                }
+            }
+            if (due || deadline.is_some_and(|at| Instant::now() >= at))
+                && let Err(error) = self.replica.tick(now)
+            {
+                debug!(%error, "tick");
+            }
+            if let Some(done) = stopping {
+                self.abandon();
+                let _ = done.send(());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Carries out whatever follows from the inputs taken so far.
+    /// Whether there was anything.
+    fn act(&mut self, now: Now, halted: &mut Option<NodeError>) -> bool {
+        let mut acted = false;
+        while let Some(effects) = self.replica.take_effects(now) {
+            let Effects {
+                messages,
+                write,
+                jobs,
+                fetches,
+                compact,
+                forwards,
+                failed,
+                failed_reads,
+                events,
+                replies,
+            } = effects;
+            acted = true;
+            // The disk is the slowest: it starts first, and syncs while the rest is sent.
+            if let Some(write) = write {
+                if self.replica.raft().role() == RoleKind::Leader {
+                    add(&self.counts.proposals, write.entries.len() as u64);
+                }
+                // The observer tells when it is durable; nobody waits for this ticket.
+                drop(self.wal.submit(write));
+            }
+            for message in messages {
+                self.send(message);
+            }
+            for job in jobs {
+                // The applier ends only after it told us why.
+                let _ = self.jobs.send(job);
+            }
+            for fetch in fetches {
+                self.fetch(fetch);
+            }
+            add(&self.counts.forwards, forwards.len() as u64);
+            for forward in forwards {
+                self.forward(forward);
+            }
+            for (waiter, error) in failed {
+                waiter.answer(Err(error));
+            }
+            for (read, error) in failed_reads {
+                read(Err(error));
+            }
+            for (waiter, reply) in replies {
+                waiter.answer(Ok(reply));
+            }
+            if let Some(up_to) = compact {
+                self.compact(up_to);
+            }
+            for event in events {
+                if let Event::Halted(reason) = event {
+                    *halted = Some(NodeError::Halted(reason));
+                } else {
+                    self.tell(event);
+                }
+            }
+        }
+        acted
+    }
+
+    fn take(&mut self, now: Now, input: DriverInput<S>) -> Turn {
+        let refused = match input {
+            DriverInput::Propose(proposal, waiter) => {
+                self.replica.propose(now, proposal, waiter);
+                Ok(())
+            }
+            DriverInput::Read(read) => {
+                add(&self.counts.reads, 1);
+                self.replica.read(now, read);
+                Ok(())
+            }
+            DriverInput::ReadStale(read) => {
+                self.replica.read_stale(read);
+                Ok(())
+            }
+            DriverInput::Persisted(Ok(id)) => self.replica.handle(now, Input::Persisted(id)),
+            DriverInput::Applied(index) => self.replica.handle(now, Input::Applied(index)),
+            DriverInput::Fetched(id, Ok(entries)) => self.replica.handle(now, Input::Fetched { id, entries }),
+            DriverInput::Fetched(id, Err(error)) => {
+                warn!(%error, "entries could not be read back");
+                self.replica.handle(now, Input::FetchFailed { id })
+            }
+            DriverInput::SnapshotTaken { meta, bytes, took } => {
+                info!(index = meta.last.index.0, bytes, took_ms = took.as_millis(), "snapshot taken");
+                add(&self.counts.snapshots, 1);
+                self.replica.snapshot_taken(now, meta, bytes)
+            }
+            DriverInput::SnapshotFailed(error) => {
+                warn!(%error, "no snapshot could be taken");
+                self.replica.snapshot_failed();
+                Ok(())
+            }
+            DriverInput::SnapshotReceived(message) => {
+                add(&self.counts.snapshots_received, 1);
+                self.replica.handle(now, Input::Message(message))
+            }
+            DriverInput::SnapshotNotSent { to, epoch } => {
+                self.replica.handle(now, Input::SnapshotFailed { to, epoch })
+            }
+            DriverInput::RequestSnapshot => {
+                self.replica.request_snapshot();
+                Ok(())
+            }
+            DriverInput::Failed(error) => return Turn::Fail(error),
+            DriverInput::Persisted(Err(error)) => return Turn::Fail(NodeError::Log(error)),
+            DriverInput::HandOver(done) => return Turn::HandOver(done),
+            DriverInput::Shutdown(done) => return Turn::Stop(done),
+        };
+        if let Err(error) = refused {
+            warn!(%error, "the core refused an input of its own node");
+        }
+        Turn::GoOn
+    }
+
+    fn take_net(&mut self, event: NetEvent) {
+        let now = self.clock.now();
+        match event {
+            NetEvent::Message(message) => self.message(now, message),
+            NetEvent::Forward { origin, forward } => {
+                let waiter =
+                    Waiter::Peer { origin, request: forward.request, transport: self.transport.clone() };
+                let proposal = Proposal {
+                    payload: forward.payload,
+                    checksum: forward.checksum,
+                    session: forward.session,
+                };
+                self.replica.propose_forwarded(now, proposal, waiter);
+            }
+            NetEvent::ForwardReply { from, reply } => {
+                let outcome = answer_of(reply.outcome);
+                self.replica.forward_answered(now, from, reply.request, outcome);
+            }
+            NetEvent::PeerConnected { peer, kind, hello } => {
+                debug!(%peer, %kind, start = %hello.start, "connected");
+                // Replies to forwards travel on either connection: what was on the broken one may be lost.
+                self.replica.connection_lost(peer);
+                self.input(now, Input::PeerConnected(peer));
+            }
+            NetEvent::PeerDied(peer) => {
+                info!(%peer, "process is gone");
+                self.replica.connection_lost(peer);
+                self.input(now, Input::PeerDied(peer));
+            }
+            NetEvent::PeerRefused { peer, by_peer, reason } => {
+                warn!(%peer, by_peer, %reason, "connection refused");
+            }
+            NetEvent::SnapshotIncoming(incoming) => {
+                tokio::spawn(snapshot_transfer::receive(
+                    *incoming,
+                    Arc::clone(&self.snapshots),
+                    self.inputs_tx.clone(),
+                ));
+            }
+            NetEvent::SnapshotSent { to, .. } => info!(%to, "snapshot sent"),
+            NetEvent::SnapshotFailed { to, epoch, error } => {
+                warn!(%to, %error, "snapshot not sent");
+                self.input(now, Input::SnapshotFailed { to, epoch });
+            }
+            NetEvent::Founding { from, message, .. } => {
+                let members = &self.replica.raft().conf().members;
+                let answer = Founding::answer_of_member(self.cluster, members, from, &message);
+                if let Some(answer) = answer {
+                    let _: Sent = self.transport.send_founding(from, &answer);
+                }
+            }
+            NetEvent::Join(request) => {
+                request.answer(JoinAnswer::Refused("this release cannot add members yet".to_owned()));
+            }
+        }
+    }
+
+    fn input(&mut self, now: Now, input: Input) {
+        if let Err(error) = self.replica.handle(now, input) {
+            debug!(%error, "the core refused an input");
+        }
+    }
+
+    fn message(&mut self, now: Now, message: Message) {
+        let (from, name) = (message.from, message.body.name());
+        if let Err(error) = self.replica.handle(now, Input::Message(message)) {
+            warn!(%from, message = name, %error, "message refused");
+        }
+    }
+
+    fn send(&self, message: Message) {
+        if matches!(message.body, Body::InstallSnapshot { .. }) {
+            snapshot_transfer::send(message, &self.snapshots, &self.transport, &self.inputs_tx);
+        } else {
+            // What is dropped, Raft repairs.
+            let _: Sent = self.transport.send(&message);
+        }
+    }
+
+    fn fetch(&self, fetch: Fetch) {
+        let wal = Arc::clone(&self.wal);
+        let inputs = self.inputs_tx.clone();
+        tokio::task::spawn_blocking(move || {
+            let entries = wal.read(fetch.first, fetch.last, fetch.bytes_max);
+            let _ = inputs.send(DriverInput::Fetched(fetch.id, entries));
+        });
+    }
+
+    fn forward(&mut self, forward: replica::Forward) {
+        let replica::Forward { to, request, proposal } = forward;
+        let sent = self.transport.send_forward(
+            to,
+            Forward {
+                request,
+                kind: FORWARD_COMMAND,
+                session: proposal.session,
+                checksum: proposal.checksum,
+                payload: proposal.payload,
+            },
+        );
+        if sent == Sent::Dropped {
+            self.replica.forward_not_sent(request);
+        }
+    }
+
+    fn compact(&self, up_to: LogIndex) {
+        self.wal.compact(up_to);
+        let snapshots = Arc::clone(&self.snapshots);
+        let keep = self.replica.raft().snapshot().last;
+        tokio::task::spawn_blocking(move || snapshots.remove_older(keep));
+    }
+
+    fn tell(&mut self, event: Event) {
+        match event {
+            Event::RoleChanged { role, term, leader } => {
+                add(&self.counts.elections, u64::from(role == RoleKind::Candidate));
+                add(&self.counts.leader_changes, u64::from(leader.is_some()));
+                info!(?role, %term, leader = leader.map_or(0, |id| id.0), "role changed");
+            }
+            Event::ConfChanged { id, conf } => {
+                info!(%id, voters = ?conf.voters, learners = ?conf.learners, "configuration changed");
+                self.transport.set_peers(peer_infos(&conf, self.replica.raft().id()));
+            }
+            Event::PeerRegressed { peer, matched, now } => {
+                error!(%peer, %matched, %now, "a peer has lost entries it had acknowledged; it is not counted any more");
+            }
+            Event::Halted(_) => {}
+        }
+    }
+
+    /// Asks the most advanced connected voter to take over.
+    fn hand_over(&mut self, now: Now) {
+        if self.replica.raft().role() != RoleKind::Leader {
+            return;
+        }
+        if let Some(to) = self.replica.successor() {
+            info!(%to, "handing over leadership");
+            self.replica.transfer_leadership(now, to);
+        }
+    }
+
+    fn abandon(&mut self) {
+        self.replica.abandon();
+        let now = self.clock.now();
+        if let Some(effects) = self.replica.take_effects(now) {
+            for (waiter, error) in effects.failed {
+                waiter.answer(Err(error));
+            }
+            for (read, error) in effects.failed_reads {
+                read(Err(error));
+            }
+        }
+    }
+}
+
+/// Whom to hold connections with: everybody in the configuration but this node.
+pub(crate) fn peer_infos(conf: &ConfState, me: NodeId) -> BTreeMap<NodeId, PeerInfo> {
+    conf.members
+        .iter()
+        .filter(|(id, _)| **id != me)
+        .map(|(id, member)| {
+            (*id, PeerInfo { address: member.address.clone(), incarnation: member.incarnation })
+        })
+        .collect()
+}
+
+/// The only kind of forward of this release.
+const FORWARD_COMMAND: u8 = 1;
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,69 @@
+//! What a node knows of itself, published by the driver for whoever asks: status, metrics, front ends.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use raft_core::{ConfState, LogIndex, NodeId, Raft, RoleKind, Term};
+
+/// The consensus side of a node as of one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// Its role.
+    pub role: RoleKind,
+    /// Its term.
+    pub term: Term,
+    /// Whom it follows; itself if it leads.
+    pub leader: Option<NodeId>,
+    /// Its commit index.
+    pub commit: LogIndex,
+    /// How far its state machine is.
+    pub applied: LogIndex,
+    /// The first entry it holds.
+    pub first: LogIndex,
+    /// The last.
+    pub last: LogIndex,
+    /// Its newest snapshot.
+    pub snapshot: LogIndex,
+    /// The configuration in force.
+    pub conf: ConfState,
+    /// At a leader, how far each other member's log is known to match.
+    pub matched: BTreeMap<NodeId, LogIndex>,
+}
+
+impl Inspection {
+    /// Of this core, now.
+    pub(crate) fn of(raft: &Raft) -> Inspection {
+        Inspection {
+            role: raft.role(),
+            term: raft.term(),
+            leader: raft.leader(),
+            commit: raft.commit(),
+            applied: raft.applied(),
+            first: raft.log_start().index.next(),
+            last: raft.last().index,
+            snapshot: raft.snapshot().last.index,
+            conf: raft.conf().clone(),
+            matched: raft.peers().into_iter().map(|(id, peer)| (id, peer.matched)).collect(),
+        }
+    }
+}
+
+/// Where the latest [`Inspection`] lies. Asking never disturbs the driver.
+#[derive(Clone, Debug)]
+pub(crate) struct Published(Arc<Mutex<Arc<Inspection>>>);
+
+impl Published {
+    pub(crate) fn new(first: Inspection) -> Published {
+        Published(Arc::new(Mutex::new(Arc::new(first))))
+    }
+
+    pub(crate) fn latest(&self) -> Arc<Inspection> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn publish(&self, inspection: Inspection) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(inspection);
+    }
+}

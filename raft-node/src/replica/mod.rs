@@ -1,0 +1,578 @@
+//! What the node decides, as a plain struct: what becomes of each [`Ready`], who waits for which entry, whom to
+//! forward to, when to give up, when to take a snapshot.
+//!
+//! No I/O, no clock, no task: the driver feeds it and carries out its [`Effects`]. That is what lets whole nodes run
+//! in one thread on a virtual clock. `W` is whoever waits for a command's reply and `R` a read to be served; the
+//! replica only carries them about (the runtime uses channels, a simulation uses numbers).
+//!
+//! Invariant: every `W` and every `R` handed in comes out exactly once, with an answer, a failure or a job.
+
+mod pending;
+mod snapshots;
+mod waiting;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raft_core::{
+    Apply, Event, Fetch, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError, ReadToken,
+    Ready, SnapshotMeta, StepError, Write,
+};
+
+use self::{pending::Pending, snapshots::SnapshotPolicy, waiting::Waiting};
+use crate::error::ClientError;
+
+/// How long after a refusal the same leader is asked again.
+const RETRY_MS: u64 = 20;
+
+/// Limits of one replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a request waits for a leader: covers an election.
+    pub leader_wait_ms: u64,
+    /// After this long without an outcome a command's outcome is unknown.
+    pub request_timeout_ms: u64,
+    /// Requests that may wait for a leader.
+    pub waiting_max: usize,
+    /// Commands that may be under way to another node.
+    pub forwards_max: usize,
+    /// Reads that may wait at once.
+    pub reads_max: usize,
+    /// A snapshot is taken once this many bytes of log lie behind the last one, and no less than twice its size.
+    pub snapshot_log_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            leader_wait_ms: 2000,
+            request_timeout_ms: 10_000,
+            waiting_max: 65_536,
+            forwards_max: 65_536,
+            reads_max: 1 << 20,
+            snapshot_log_bytes: 64 << 20,
+        }
+    }
+}
+
+/// Everything to be done since the last call of [`Replica::take_effects`]. Each part may be carried out at once.
+#[derive(Debug)]
+#[must_use]
+pub struct Effects<W, R> {
+    /// For the peers.
+    pub messages: Vec<Message>,
+    /// For the log.
+    pub write: Option<Write>,
+    /// For the applier, in this order.
+    pub jobs: Vec<Job<W, R>>,
+    /// For the log's readers.
+    pub fetches: Vec<Fetch>,
+    /// The log may forget everything up to here.
+    pub compact: Option<LogIndex>,
+    /// Commands for another node.
+    pub forwards: Vec<Forward>,
+    /// Commands that ended without reaching the state machine.
+    pub failed: Vec<(W, ClientError)>,
+    /// Reads that ended without reaching the state machine.
+    pub failed_reads: Vec<(R, ClientError)>,
+    /// For logs and metrics.
+    pub events: Vec<Event>,
+    /// Replies to commands that were forwarded.
+    pub replies: Vec<(W, Bytes)>,
+}
+
+/// Work for the applier.
+#[derive(Debug)]
+pub enum Job<W, R> {
+    /// Apply these entries; `waiters` names by position who gets which reply.
+    Apply {
+        /// Committed, in order.
+        entries: Vec<raft_core::Entry>,
+        /// Position in `entries`, and who waits for its reply.
+        waiters: Vec<(usize, W)>,
+    },
+    /// Serve these reads on the state as it is at this point of the queue.
+    Reads(Vec<R>),
+    /// Replace the state by this snapshot.
+    Restore(SnapshotMeta),
+    /// Take a view of the state as it is at this point and write it out.
+    TakeSnapshot,
+}
+
+/// A command on its way to the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The leader as far as this node knows.
+    pub to: NodeId,
+    /// This node's number for it, echoed in the answer.
+    pub request: u64,
+    /// The command.
+    pub proposal: Proposal,
+}
+
+/// What the leader said of a forwarded command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForwardOutcome {
+    /// Committed and applied; the state machine's reply.
+    Reply(Bytes),
+    /// Not taken, for certain: may be tried elsewhere.
+    NotLeader,
+    /// Failed in the way the error tells.
+    Failed(ClientError),
+}
+
+/// One node's decisions.
+#[derive(Debug)]
+pub struct Replica<W, R> {
+    raft: Raft,
+    limits: Limits,
+    /// Commands in this node's log, by the id they got.
+    pending: Pending<W>,
+    /// Commands and reads that wait for a leader.
+    waiting: Waiting<W, R>,
+    /// When to try those again even if no new leader shows up: the one known may not have known it yet.
+    retry_at: Option<Instant>,
+    /// Commands sent to a leader, by request number. The proposal is kept: a leader may say that it is none.
+    forwards: BTreeMap<u64, Forwarded<W>>,
+    next_forward: u64,
+    /// Reads gathered since the last call of `take_effects`; they share one token.
+    gathering: Vec<WaitingRead<R>>,
+    /// Reads whose index is being asked for.
+    reads: BTreeMap<ReadToken, Vec<WaitingRead<R>>>,
+    reads_count: usize,
+    next_read: u64,
+    /// Reads whose index is known and not yet handed to the applier, in order of that index.
+    confirmed: BTreeMap<LogIndex, Vec<R>>,
+    /// Everything up to here is in the applier's queue.
+    handed_out: LogIndex,
+    snapshots: SnapshotPolicy,
+    out: Effects<W, R>,
+}
+
+#[derive(Debug)]
+struct Forwarded<W> {
+    to: NodeId,
+    waiter: W,
+    proposal: Proposal,
+    /// When the request came in: bounds the search for a leader.
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct WaitingRead<R> {
+    read: R,
+    since: Instant,
+}
+
+impl<W, R> Default for Effects<W, R> {
+    fn default() -> Effects<W, R> {
+        Effects {
+            messages: Vec::new(),
+            write: None,
+            jobs: Vec::new(),
+            fetches: Vec::new(),
+            compact: None,
+            forwards: Vec::new(),
+            failed: Vec::new(),
+            failed_reads: Vec::new(),
+            events: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+}
+
+impl<W, R> Effects<W, R> {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+            && self.write.is_none()
+            && self.jobs.is_empty()
+            && self.fetches.is_empty()
+            && self.compact.is_none()
+            && self.forwards.is_empty()
+            && self.failed.is_empty()
+            && self.failed_reads.is_empty()
+            && self.events.is_empty()
+            && self.replies.is_empty()
+    }
+}
+
+impl<W, R> Replica<W, R> {
+    /// A replica around a core whose state machine stands at `restored`, the snapshot it was restored from.
+    pub fn new(raft: Raft, limits: Limits, restored: LogIndex, snapshot_bytes: u64) -> Replica<W, R> {
+        Replica {
+            raft,
+            limits,
+            pending: Pending::default(),
+            waiting: Waiting::default(),
+            retry_at: None,
+            forwards: BTreeMap::new(),
+            next_forward: 1,
+            gathering: Vec::new(),
+            reads: BTreeMap::new(),
+            reads_count: 0,
+            next_read: 1,
+            confirmed: BTreeMap::new(),
+            handed_out: restored,
+            snapshots: SnapshotPolicy::new(limits.snapshot_log_bytes, snapshot_bytes),
+            out: Effects::default(),
+        }
+    }
+
+    /// The core, to look at.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// Hands the leadership to `to`, if this node leads.
+    pub fn transfer_leadership(&mut self, now: Now, to: NodeId) -> bool {
+        self.raft.transfer_leadership(now, to).is_ok()
+    }
+
+    /// Who should lead if this node leaves: the voter whose log is the furthest.
+    pub fn successor(&self) -> Option<NodeId> {
+        let voters = &self.raft.conf().voters;
+        let peers = self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
+        peers.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| id)
+    }
+
+    /// Takes a command of a client of this node: into the log if this node leads, on to the leader if another does,
+    /// otherwise it waits for one.
+    ///
+    /// Commands of one client keep their order as long as the leader stays: one that finds others waiting queues up
+    /// behind them.
+    pub fn propose(&mut self, now: Now, proposal: Proposal, waiter: W) {
+        if self.waiting.has_commands() {
+            self.wait(now, proposal, waiter, now.instant);
+        } else {
+            self.offer(now, proposal, waiter, now.instant);
+        }
+    }
+
+    /// Takes a command that another node forwarded. It is not forwarded again: two nodes that each take the other
+    /// for the leader would pass it back and forth.
+    pub fn propose_forwarded(&mut self, now: Now, proposal: Proposal, waiter: W) {
+        match self.raft.propose(now, proposal) {
+            Ok(id) => self.enqueue(now, id, waiter),
+            Err(error) => self.out.failed.push((waiter, refusal(error))),
+        }
+    }
+
+    /// Takes the answer to a forwarded command. One that nobody waits for any more is ignored.
+    pub fn forward_answered(&mut self, now: Now, from: NodeId, request: u64, outcome: ForwardOutcome) {
+        // An answer from a node that was not asked is no answer.
+        if self.forwards.get(&request).is_none_or(|forwarded| forwarded.to != from) {
+            return;
+        }
+        let Some(forwarded) = self.forwards.remove(&request) else { return };
+        match outcome {
+            ForwardOutcome::Reply(reply) => self.out.replies.push((forwarded.waiter, reply)),
+            ForwardOutcome::Failed(error) => self.out.failed.push((forwarded.waiter, error)),
+            // It was not taken there, so offering it again cannot apply it twice.
+            ForwardOutcome::NotLeader => self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since),
+        }
+    }
+
+    /// The transport could not queue the forwarded command: it was not sent, so it may wait for a better moment.
+    pub fn forward_not_sent(&mut self, request: u64) {
+        if let Some(forwarded) = self.forwards.remove(&request) {
+            self.out.failed.push((forwarded.waiter, ClientError::Busy));
+        }
+    }
+
+    /// The connection to `peer` broke: what was forwarded to it may or may not have been done.
+    pub fn connection_lost(&mut self, peer: NodeId) {
+        let lost: Vec<u64> =
+            self.forwards.iter().filter(|(_, f)| f.to == peer).map(|(request, _)| *request).collect();
+        for request in lost {
+            if let Some(forwarded) = self.forwards.remove(&request) {
+                self.out.failed.push((forwarded.waiter, ClientError::OutcomeUnknown));
+            }
+        }
+    }
+
+    /// Takes a linearizable read of a client of this node.
+    pub fn read(&mut self, now: Now, read: R) {
+        if self.reads_count >= self.limits.reads_max {
+            self.out.failed_reads.push((read, ClientError::Busy));
+            return;
+        }
+        self.reads_count += 1;
+        self.gathering.push(WaitingRead { read, since: now.instant });
+    }
+
+    /// Takes a read of whatever this node has applied.
+    pub fn read_stale(&mut self, read: R) {
+        match self.out.jobs.last_mut() {
+            Some(Job::Reads(reads)) => reads.push(read),
+            _ => self.out.jobs.push(Job::Reads(vec![read])),
+        }
+    }
+
+    /// Tells the core something.
+    ///
+    /// # Errors
+    /// The core refused it; nothing changed.
+    pub fn handle(&mut self, now: Now, input: Input) -> Result<(), StepError> {
+        self.raft.handle(now, input)
+    }
+
+    /// A local snapshot is complete: its file is synced and in place.
+    ///
+    /// # Errors
+    /// The core refused it; nothing changed.
+    pub fn snapshot_taken(&mut self, now: Now, meta: SnapshotMeta, file_bytes: u64) -> Result<(), StepError> {
+        self.snapshots.taken(file_bytes);
+        self.raft.handle(now, Input::SnapshotTaken(meta))
+    }
+
+    /// A local snapshot could not be taken; the next one is tried when the log has grown again.
+    pub fn snapshot_failed(&mut self) {
+        self.snapshots.failed();
+    }
+
+    /// Asks for a snapshot regardless of the log's size. No effect while one is being taken.
+    pub fn request_snapshot(&mut self) {
+        if self.snapshots.start() {
+            self.out.jobs.push(Job::TakeSnapshot);
+        }
+    }
+
+    /// When [`tick`](Self::tick) has to be called if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let request_timeout = self.limits.request_timeout_ms;
+        let forwards = self.forwards.values().next().map(|f| f.since.plus_millis(request_timeout));
+        [
+            self.raft.next_deadline(),
+            self.waiting.oldest().map(|since| since.plus_millis(self.limits.leader_wait_ms)),
+            self.pending.oldest().map(|since| since.plus_millis(request_timeout)),
+            forwards,
+            self.retry_at,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Time passed.
+    ///
+    /// # Errors
+    /// The core has halted.
+    pub fn tick(&mut self, now: Now) -> Result<(), StepError> {
+        let waited = |since: Instant, millis: u64| now.instant >= since.plus_millis(millis);
+        while self.pending.oldest().is_some_and(|since| waited(since, self.limits.request_timeout_ms)) {
+            if let Some(waiter) = self.pending.pop_oldest() {
+                self.out.failed.push((waiter, ClientError::OutcomeUnknown));
+            }
+        }
+        while let Some(entry) = self.forwards.first_entry() {
+            if !waited(entry.get().since, self.limits.request_timeout_ms) {
+                break;
+            }
+            self.out.failed.push((entry.remove().waiter, ClientError::OutcomeUnknown));
+        }
+        let (commands, reads) =
+            self.waiting.expire(|since| waited(since, self.limits.leader_wait_ms));
+        self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::NoLeader)));
+        self.reads_count -= reads.len();
+        self.out.failed_reads.extend(reads.into_iter().map(|r| (r, ClientError::NoLeader)));
+        if self.retry_at.is_some_and(|at| now.instant >= at) {
+            self.retry_waiting(now);
+        }
+        self.raft.handle(now, Input::Tick)
+    }
+
+    /// Everything to be done since the last call; `None` if there is nothing.
+    pub fn take_effects(&mut self, now: Now) -> Option<Effects<W, R>> {
+        self.start_reads(now);
+        while let Some(ready) = self.raft.take_ready() {
+            self.digest(now, ready);
+            self.start_reads(now);
+        }
+        if self.out.is_empty() { None } else { Some(std::mem::take(&mut self.out)) }
+    }
+
+    /// Ends everything that waits, on the way out.
+    pub fn abandon(&mut self) {
+        for waiter in self.pending.drain() {
+            self.out.failed.push((waiter, ClientError::OutcomeUnknown));
+        }
+        for (_, forwarded) in std::mem::take(&mut self.forwards) {
+            self.out.failed.push((forwarded.waiter, ClientError::OutcomeUnknown));
+        }
+        let (commands, reads) = self.waiting.expire(|_| true);
+        self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::ShuttingDown)));
+        let under_way = std::mem::take(&mut self.reads).into_values().flatten();
+        let gathered = std::mem::take(&mut self.gathering);
+        let confirmed = std::mem::take(&mut self.confirmed).into_values().flatten();
+        let reads = reads.into_iter().chain(under_way.chain(gathered).map(|w| w.read)).chain(confirmed);
+        self.out.failed_reads.extend(reads.map(|r| (r, ClientError::ShuttingDown)));
+        self.reads_count = 0;
+    }
+
+    fn offer(&mut self, now: Now, proposal: Proposal, waiter: W, since: Instant) {
+        match self.raft.propose(now, proposal.clone()) {
+            Ok(id) => self.enqueue(now, id, waiter),
+            Err(ProposeError::NotLeader { leader: Some(to) }) => self.forward(to, proposal, waiter, since),
+            Err(ProposeError::NotLeader { leader: None }) => self.wait(now, proposal, waiter, since),
+            Err(error) => self.out.failed.push((waiter, refusal(error))),
+        }
+    }
+
+    fn enqueue(&mut self, now: Now, id: raft_core::LogId, waiter: W) {
+        // Entries that this one overwrites in our log may still live on elsewhere: their outcome is unknown.
+        for waiter in self.pending.push(id, waiter, now.instant) {
+            self.out.failed.push((waiter, ClientError::OutcomeUnknown));
+        }
+    }
+
+    fn forward(&mut self, to: NodeId, proposal: Proposal, waiter: W, since: Instant) {
+        if self.forwards.len() >= self.limits.forwards_max {
+            self.out.failed.push((waiter, ClientError::Busy));
+            return;
+        }
+        let request = self.next_forward;
+        self.next_forward += 1;
+        self.out.forwards.push(Forward { to, request, proposal: proposal.clone() });
+        self.forwards.insert(request, Forwarded { to, waiter, proposal, since });
+    }
+
+    fn wait(&mut self, now: Now, proposal: Proposal, waiter: W, since: Instant) {
+        let expired = now.instant >= since.plus_millis(self.limits.leader_wait_ms);
+        if expired {
+            self.out.failed.push((waiter, ClientError::NoLeader));
+        } else if self.waiting.len() >= self.limits.waiting_max {
+            self.out.failed.push((waiter, ClientError::Busy));
+        } else {
+            self.waiting.push_command(proposal, waiter, since);
+            self.retry_soon(now);
+        }
+    }
+
+    fn retry_soon(&mut self, now: Now) {
+        if self.retry_at.is_none() && self.raft.leader().is_some() {
+            self.retry_at = Some(now.instant.plus_millis(RETRY_MS));
+        }
+    }
+
+    /// Asks for one index for all reads gathered so far: they began before the round that confirms it.
+    fn start_reads(&mut self, now: Now) {
+        if self.gathering.is_empty() {
+            return;
+        }
+        let token = ReadToken(self.next_read);
+        let gathered = std::mem::take(&mut self.gathering);
+        match self.raft.read(now, token) {
+            Ok(()) => {
+                self.next_read += 1;
+                self.reads.insert(token, gathered);
+            }
+            Err(ReadError::NoLeader) => self.wait_reads(now, gathered),
+            Err(ReadError::Busy) => self.fail_reads(gathered, &ClientError::Busy),
+            Err(ReadError::Halted) => self.fail_reads(gathered, &ClientError::ShuttingDown),
+        }
+    }
+
+    fn wait_reads(&mut self, now: Now, reads: Vec<WaitingRead<R>>) {
+        for WaitingRead { read, since } in reads {
+            if now.instant >= since.plus_millis(self.limits.leader_wait_ms) {
+                self.reads_count -= 1;
+                self.out.failed_reads.push((read, ClientError::NoLeader));
+            } else {
+                self.waiting.push_read(read, since);
+            }
+        }
+        self.retry_soon(now);
+    }
+
+    fn fail_reads(&mut self, reads: Vec<WaitingRead<R>>, error: &ClientError) {
+        self.reads_count -= reads.len();
+        self.out.failed_reads.extend(reads.into_iter().map(|w| (w.read, error.clone())));
+    }
+
+    fn digest(&mut self, now: Now, ready: Ready) {
+        self.out.messages.extend(ready.messages);
+        debug_assert!(self.out.write.is_none() || ready.write.is_none(), "two writes in one turn");
+        self.out.write = self.out.write.take().or(ready.write);
+        self.out.fetches.extend(ready.fetches);
+        self.out.compact = self.out.compact.max(ready.compact);
+        for apply in ready.apply {
+            self.hand_out(apply);
+        }
+        for outcome in ready.reads {
+            let Some(reads) = self.reads.remove(&outcome.token) else { continue };
+            match outcome.index {
+                Some(index) => {
+                    self.reads_count -= reads.len();
+                    self.confirmed.entry(index).or_default().extend(reads.into_iter().map(|w| w.read));
+                }
+                None => self.wait_reads(now, reads),
+            }
+        }
+        self.serve_confirmed();
+        let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
+        self.out.events.extend(ready.events);
+        if new_leader {
+            self.retry_waiting(now);
+        }
+    }
+
+    /// A leader is known: whatever waited for one goes on.
+    fn retry_waiting(&mut self, now: Now) {
+        self.retry_at = None;
+        let (commands, reads) = self.waiting.take();
+        for (proposal, waiter, since) in commands {
+            self.offer(now, proposal, waiter, since);
+        }
+        self.gathering.extend(reads.into_iter().map(|(read, since)| WaitingRead { read, since }));
+    }
+
+    fn hand_out(&mut self, apply: Apply) {
+        match apply {
+            Apply::Entries(entries) => {
+                let mut waiters = Vec::new();
+                for (position, entry) in entries.iter().enumerate() {
+                    self.snapshots.grew(entry);
+                    let settled = self.pending.settle(entry.id);
+                    waiters.extend(settled.committed.map(|waiter| (position, waiter)));
+                    // Another entry is committed in their place: they are lost for certain.
+                    self.out.failed.extend(settled.lost.into_iter().map(|w| (w, ClientError::NotLeader)));
+                    self.handed_out = entry.id.index;
+                }
+                self.out.jobs.push(Job::Apply { entries, waiters });
+                if self.snapshots.is_due() && self.snapshots.start() {
+                    self.out.jobs.push(Job::TakeSnapshot);
+                }
+            }
+            Apply::Restore(meta) => {
+                // What the snapshot covers may or may not contain them.
+                for waiter in self.pending.skip_to(meta.last.index) {
+                    self.out.failed.push((waiter, ClientError::OutcomeUnknown));
+                }
+                self.handed_out = meta.last.index;
+                self.snapshots.restored();
+                self.out.jobs.push(Job::Restore(meta));
+            }
+        }
+    }
+
+    /// Reads go into the applier's queue behind the entries they must see (SAFETY R2).
+    fn serve_confirmed(&mut self) {
+        while let Some(entry) = self.confirmed.first_entry() {
+            if *entry.key() > self.handed_out {
+                break;
+            }
+            self.out.jobs.push(Job::Reads(entry.remove()));
+        }
+    }
+}
+
+fn refusal(error: ProposeError) -> ClientError {
+    match error {
+        ProposeError::NotLeader { .. } => ClientError::NotLeader,
+        ProposeError::Busy => ClientError::Busy,
+        ProposeError::Halted => ClientError::ShuttingDown,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Snapshots on their way to and from peers: files on one side, the transport's stream on the other.
+
+use std::{io, sync::Arc};
+
+use raft_core::{Body, Epoch, Message, NodeId};
+use raft_net::{IncomingSnapshot, SnapshotError, SnapshotOffer, SnapshotRefusal, Transport};
+use raft_wal::snapshot_file::{SnapshotFileError, SnapshotReceiver, SnapshotSource};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use crate::{driver::DriverInput, snapshot_store::SnapshotStore};
+
+struct Source(SnapshotSource);
+
+impl raft_net::SnapshotSource for Source {
+    fn read_exact_at(&mut self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let bytes = self.0.read_at(offset, into.len()).map_err(io::Error::other)?;
+        if bytes.len() != into.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        into.copy_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// Starts sending the snapshot an [`InstallSnapshot`](Body::InstallSnapshot) message names.
+pub(crate) fn send<S: Send + 'static>(
+    message: Message,
+    store: &Arc<SnapshotStore>,
+    transport: &Transport,
+    inputs: &mpsc::UnboundedSender<DriverInput<S>>,
+) {
+    let Body::InstallSnapshot { epoch, meta, .. } = &message.body else { return };
+    let (to, epoch, last) = (message.to, *epoch, meta.last);
+    let (store, transport, inputs) = (Arc::clone(store), transport.clone(), inputs.clone());
+    // Opening it reads its header and trailer.
+    tokio::task::spawn_blocking(move || match store.source(last) {
+        Ok(source) => {
+            let checksum = u64::from(source.info().checksum);
+            if let Some(offer) = SnapshotOffer::from_message(&message, checksum, source.info().file_bytes) {
+                info!(%to, index = last.index.0, bytes = offer.length, "sending a snapshot");
+                transport.send_snapshot(offer, Source(source));
+            }
+        }
+        Err(error) => {
+            warn!(%to, %error, "the snapshot cannot be sent");
+            failed(&inputs, to, epoch);
+        }
+    });
+}
+
+fn failed<S>(inputs: &mpsc::UnboundedSender<DriverInput<S>>, to: NodeId, epoch: Epoch) {
+    let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
+}
+
+/// Receives an offered snapshot to its end; a whole one is handed to the driver.
+pub(crate) async fn receive<S: Send + 'static>(
+    incoming: IncomingSnapshot,
+    store: Arc<SnapshotStore>,
+    inputs: mpsc::UnboundedSender<DriverInput<S>>,
+) {
+    let from = incoming.offer().from;
+    let Some(slot) = store.receive_slot() else {
+        incoming.refuse(SnapshotRefusal::Busy).await;
+        return;
+    };
+    match receive_whole(incoming, store).await {
+        Ok(message) => {
+            let _ = inputs.send(DriverInput::SnapshotReceived(message));
+        }
+        Err(error) => warn!(%from, %error, "a snapshot was not received"),
+    }
+    drop(slot);
+}
+
+async fn receive_whole(incoming: IncomingSnapshot, store: Arc<SnapshotStore>) -> Result<Message, SnapshotError> {
+    let offer = incoming.offer().clone();
+    let last = offer.meta.last;
+    info!(from = %offer.from, index = last.index.0, bytes = offer.length, "receiving a snapshot");
+    let mut file = match blocking(move || store.receiver(last)).await {
+        Ok(file) => file,
+        Err(refusal) => {
+            incoming.refuse(refusal.clone()).await;
+            return Err(SnapshotError::Refused(refusal));
+        }
+    };
+    let mut stream = incoming.accept(0).await?;
+    while let Some((offset, bytes)) = stream.next_chunk().await? {
+        let written = blocking(move || {
+            file.write(offset, &bytes)?;
+            Ok(file)
+        })
+        .await;
+        file = match written {
+            Ok(file) => file,
+            Err(refusal) => {
+                stream.finish(Err(refusal.clone())).await?;
+                return Err(SnapshotError::Refused(refusal));
+            }
+        };
+    }
+    let whole = blocking(move || SnapshotReceiver::finish(file)).await.and_then(|info| {
+        // What the leader said it would be is what the file says it is.
+        if info.meta == offer.meta { Ok(()) } else { Err(SnapshotRefusal::Damaged) }
+    });
+    stream.finish(whole.clone()).await?;
+    whole?;
+    Ok(offer.to_message())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SnapshotFileError> + Send + 'static,
+) -> Result<T, SnapshotRefusal> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|error| {
+            if matches!(error, SnapshotFileError::Damaged { .. }) {
+                return SnapshotRefusal::Damaged;
+            }
+            SnapshotRefusal::Disk(error.to_string())
+        }),
+        Err(join) => Err(SnapshotRefusal::Disk(join.to_string())),
+    }
+}
