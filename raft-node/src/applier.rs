@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A read, run on the state machine by its owner; answers for itself.
-pub(crate) type ReadFn<S> = Box<dyn FnOnce(Result<&S, ClientError>) + Send>;
+pub type ReadFn<S> = Box<dyn FnOnce(Result<&S, ClientError>) + Send>;
 
 /// Entries applied without letting other tasks of the thread run, in bytes as [`Entry::size_bytes`] counts them.
 const SLICE_BYTES: usize = 256 << 10;

@@ -1,14 +1,28 @@
 //! `serve`: from the configuration to a running node.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use raft_net::Addresses;
+use raft_wal::vfs::OsVfs;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use tokio::net::TcpListener;
-use tracing::warn;
+use tokio::{net::TcpListener, sync::watch};
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::{args::ServeArgs, exit::Failure, load_config, signals::Signals};
-use crate::config::{Config, LogFormat};
+use super::{
+    args::ServeArgs,
+    banner::{self, Recovery},
+    exit::{Failure, print},
+    load_config,
+    signals::Signals,
+};
+use crate::{
+    Ended, Node, NodeConfig,
+    config::{Config, LogFormat},
+    resp::FrontEnd,
+    service::Service,
+    store::Store,
+};
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let config = load_config(args)?;
@@ -19,7 +33,14 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     for warning in &config.warnings {
         warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    // On one or two cores a second thread would only add hand-overs: the log's writer has one of its own already.
+    let mut builder = if cores <= 2 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime = builder
         .enable_all()
         .thread_name("raft-node")
         .build()
@@ -34,10 +55,123 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 }
 
 /// Everything is checked and bound: runs the node until it ends or is told to.
-async fn run_node(_config: Config, listeners: Listeners, mut signals: Signals) -> Result<(), Failure> {
-    let Listeners { resp: _resp, http: _http, peer: _peer } = listeners;
-    let _asked = signals.next().await;
-    Ok(())
+async fn run_node(config: Config, listeners: Listeners, mut signals: Signals) -> Result<(), Failure> {
+    let addresses = listeners.addresses(&config)?;
+    let store = Store::new();
+    let (progress, watched) = watch::channel(String::new());
+    let service = Service::new(&config, addresses.clone(), store.figures(), watched);
+    // Operators and clients are answered from the first moment, if only with what this node waits for.
+    tokio::spawn(crate::http::serve(listeners.http, Arc::new(service.clone())));
+    let front_options = crate::resp::Options {
+        password: config.requirepass.as_ref().map(|secret| secret.reveal().to_owned()),
+        ..crate::resp::Options::default()
+    };
+    let front = FrontEnd::start(listeners.resp, service.clone(), front_options)
+        .map_err(|error| Failure::new(format_args!("cannot serve clients: {error}")))?;
+
+    let node_config = node_config(&config, addresses.clone());
+    let node = tokio::select! {
+        node = Node::start(node_config, store, listeners.peer, &progress) => {
+            node.map_err(|error| Failure::new(sentence(&error)))?
+        }
+        signal = signals.next() => {
+            info!(signal, "asked to end before the node was up");
+            return Ok(());
+        }
+    };
+    service.set_node(node.clone());
+    let expirer = tokio::spawn(service.clone().expire());
+    print(banner(&config, &node, &addresses).await)?;
+    let announce = tokio::spawn(announce(service, node.clone()));
+
+    let outcome = tokio::select! {
+        ended = node.ended() => ended,
+        signal = signals.next() => {
+            info!(signal, "leaving");
+            // The operating system may not be there to be told.
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+            tokio::select! {
+                ended = leave(&node, front) => ended,
+                _ = signals.next() => Ended::Asked,
+            }
+        }
+    };
+    expirer.abort();
+    announce.abort();
+    match outcome {
+        Ended::Asked => Ok(()),
+        Ended::Failed(reason) => Err(Failure::new(format_args!("{reason}; the node has ended"))),
+    }
+}
+
+/// Leadership first, so that clients elsewhere go on at once; then the clients of this node get their answers from the
+/// new leader; then the log is closed.
+async fn leave(node: &Node<Store>, front: FrontEnd<Service>) -> Ended {
+    node.hand_over().await;
+    front.shutdown(CLIENTS_LEAVE).await;
+    node.shutdown().await;
+    node.ended().await
+}
+
+/// How long clients of a leaving node may wait for the answers under way.
+const CLIENTS_LEAVE: Duration = Duration::from_millis(500);
+
+/// Says that the node serves, once it does.
+async fn announce(service: Service, node: Node<Store>) {
+    service.ready().await;
+    // Without anybody to read it, the line is lost and nothing else.
+    let _ = print(banner::ready_line(node.started().id, node.inspect().leader) + "\n");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+}
+
+async fn banner(config: &Config, node: &Node<Store>, addresses: &Addresses) -> String {
+    let started = node.started();
+    let recovery = Recovery {
+        id: started.id,
+        cluster: started.cluster,
+        start: started.start,
+        term: started.term,
+        last: started.last,
+        snapshot: started.snapshot,
+        torn_bytes: started.torn_bytes,
+    };
+    let mut text = recovery.line(&config.data_dir) + "\n";
+    for name in &started.unknown_files {
+        text += &format!("left alone, not ours: {}\n", config.data_dir.join(name).display());
+    }
+    let dir = config.data_dir.clone();
+    if let Ok(Ok(times)) = tokio::task::spawn_blocking(move || banner::measure_syncs(&OsVfs, &dir)).await {
+        text += &(times.line() + "\n");
+    }
+    text + &banner::addresses_line(&addresses.resp, &addresses.http, &addresses.peer) + "\n"
+}
+
+fn node_config(config: &Config, advertise: Addresses) -> NodeConfig {
+    NodeConfig {
+        founders: config.initial_cluster.clone(),
+        advertise,
+        heartbeat_ms: config.heartbeat_ms,
+        election_timeout_ms: config.election_timeout_ms,
+        segment_bytes: config.segment_bytes,
+        snapshot_log_bytes: config.snapshot_log_bytes,
+        entry_bytes_max: config.entry_bytes_max,
+        verify_on_open: config.verify_on_open,
+        ..NodeConfig::new(config.id, config.data_dir.clone())
+    }
+}
+
+/// An error with its causes, none twice.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// The three listening sockets.
@@ -48,6 +182,22 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// Where others reach this node: what the configuration says, else where it listens.
+    fn addresses(&self, config: &Config) -> Result<Addresses, Failure> {
+        let bound = |listener: &TcpListener| {
+            listener
+                .local_addr()
+                .map(|address| address.to_string())
+                .map_err(|error| Failure::new(format_args!("cannot tell where this node listens: {error}")))
+        };
+        let listed = config.initial_cluster.as_ref().and_then(|list| list.get(&config.id));
+        Ok(Addresses {
+            resp: config.advertise_resp.clone().map_or_else(|| bound(&self.resp), Ok)?,
+            http: config.advertise_http.clone().map_or_else(|| bound(&self.http), Ok)?,
+            peer: config.advertise_peer.as_ref().or(listed).cloned().map_or_else(|| bound(&self.peer), Ok)?,
+        })
+    }
+
     /// Binds all three or none.
     async fn bind(config: &Config) -> Result<Listeners, Failure> {
         Ok(Listeners {
