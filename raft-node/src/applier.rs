@@ -129,14 +129,15 @@ impl<S: StateMachine> Applier<S> {
         meta: SnapshotMeta,
     ) -> Result<Applier<S>, (mpsc::UnboundedSender<DriverInput<S>>, NodeError)> {
         let driver = self.driver.clone();
-        let joined = tokio::task::spawn_blocking(move || match self.snapshots.restore(&meta, &mut self.machine) {
-            Ok(_) => {
-                self.position = meta;
-                Ok(self)
-            }
-            Err(error) => Err(error),
-        })
-        .await;
+        let joined =
+            tokio::task::spawn_blocking(move || match self.snapshots.restore(&meta, &mut self.machine) {
+                Ok(_) => {
+                    self.position = meta;
+                    Ok(self)
+                }
+                Err(error) => Err(error),
+            })
+            .await;
         match joined {
             Ok(Ok(applier)) => {
                 let _ = applier.driver.send(DriverInput::Applied(applier.position.last.index));

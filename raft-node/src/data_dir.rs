@@ -47,7 +47,8 @@ impl DataDir {
             disk("lock")(error)
         })?;
         let names = vfs.list(path).map_err(disk("list"))?;
-        let has_log = names.iter().any(|entry| matches!(layout::parse(&entry.name), layout::Name::Segment(_)));
+        let has_log =
+            names.iter().any(|entry| matches!(layout::parse(&entry.name), layout::Name::Segment(_)));
         let mut identity = match Identity::load(&*vfs, path)? {
             Some(identity) if identity.node != id => {
                 return Err(StartError::OtherNode { path: path.to_owned(), found: identity.node, id });

@@ -16,15 +16,18 @@ use std::{
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterId, ConfState, Entry, Epoch, Event, Fetch, FetchId, Input, LogIndex, Message, NodeId, Now, Proposal,
-    RoleKind, SnapshotMeta, Timestamp, WriteId,
+    Body, ClusterId, ConfState, Entry, Epoch, Event, Fetch, FetchId, Input, LogIndex, Message, NodeId, Now,
+    Proposal, RoleKind, SnapshotMeta, Timestamp, WriteId,
 };
 use raft_net::{
-    Forward, ForwardOrigin, ForwardOutcome, ForwardReply, Founding, JoinAnswer, NetEvent, NetEvents, PeerInfo, Sent,
-    Transport,
+    Forward, ForwardOrigin, ForwardOutcome, ForwardReply, Founding, JoinAnswer, NetEvent, NetEvents,
+    PeerInfo, Sent, Transport,
 };
 use raft_wal::{Wal, WalError};
-use tokio::{sync::{mpsc, oneshot}, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -362,7 +365,8 @@ impl<S: Send + 'static> Driver<S> {
                 waiter.answer(Ok(reply));
             }
             if let Some(up_to) = compact {
-                self.compact(up_to);
+                // Older snapshots go with it.
+                self.wal.compact(up_to);
             }
             for event in events {
                 if let Event::Halted(reason) = event {
@@ -534,13 +538,6 @@ impl<S: Send + 'static> Driver<S> {
         }
     }
 
-    fn compact(&self, up_to: LogIndex) {
-        self.wal.compact(up_to);
-        let snapshots = Arc::clone(&self.snapshots);
-        let keep = self.replica.raft().snapshot().last;
-        tokio::task::spawn_blocking(move || snapshots.remove_older(keep));
-    }
-
     fn tell(&mut self, event: Event) {
         match event {
             Event::RoleChanged { role, term, leader } => {
@@ -550,6 +547,7 @@ impl<S: Send + 'static> Driver<S> {
             }
             Event::ConfChanged { id, conf } => {
                 info!(%id, voters = ?conf.voters, learners = ?conf.learners, "configuration changed");
+                self.transport.set_conf_index(id.index);
                 self.transport.set_peers(peer_infos(&conf, self.replica.raft().id()));
             }
             Event::PeerRegressed { peer, matched, now } => {

@@ -103,7 +103,9 @@ pub enum StartError {
     #[error(transparent)]
     Log(raft_wal::WalError),
     /// The log lost entries it had acknowledged.
-    #[error("{0}; nothing was changed, and this node does not start on a damaged log: run `raft-node verify` to see all of it, then bring back a copy, or replace the member with an empty directory")]
+    #[error(
+        "{0}; nothing was changed, and this node does not start on a damaged log: run `raft-node verify` to see all of it, then bring back a copy, or replace the member with an empty directory"
+    )]
     Damaged(String),
     /// The newest snapshot cannot be used.
     #[error(transparent)]

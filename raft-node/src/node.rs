@@ -224,6 +224,7 @@ impl<S: StateMachine> Node<S> {
         };
         let position = recovered.snapshot.clone();
         let raft = Raft::new(core_config, recovered, clock.now()).map_err(StartError::Core)?;
+        transport.set_conf_index(raft.conf_id().index);
         transport.set_peers(peer_infos(raft.conf(), config.id));
         let limits = Limits { snapshot_log_bytes: config.snapshot_log_bytes, ..Limits::default() };
         let counts = Arc::new(Counts::default());
@@ -255,7 +256,8 @@ impl<S: StateMachine> Node<S> {
         };
         let (ended_tx, ended) = watch::channel(None);
         tokio::spawn(run(driver, applier, Arc::clone(&wal), transport.clone(), ended_tx));
-        let shared = Shared { counts, published, started, wal, transport, entry_bytes_max: config.entry_bytes_max };
+        let shared =
+            Shared { counts, published, started, wal, transport, entry_bytes_max: config.entry_bytes_max };
         Ok(Node {
             inputs: inputs_tx,
             budget: Budget::new(config.client_bytes_max),
@@ -480,9 +482,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 fn founder_infos(list: &BTreeMap<NodeId, String>, me: NodeId) -> BTreeMap<NodeId, PeerInfo> {
     list.iter()
         .filter(|(id, _)| **id != me)
-        .map(|(id, address)| {
-            (*id, PeerInfo { address: address.clone(), incarnation: Incarnation::UNKNOWN })
-        })
+        .map(|(id, address)| (*id, PeerInfo { address: address.clone(), incarnation: Incarnation::UNKNOWN }))
         .collect()
 }
 

@@ -262,7 +262,11 @@ impl Service {
             now.conf.members.iter().map(|(id, known)| member(*id, &known.address)).collect();
         for member in members.iter().filter(|member| !member.connected) {
             let why = links.get(&member.id).and_then(|link| link.last_error.clone());
-            problems.push(format!("{} is not connected: {}", member.id, why.unwrap_or_else(|| "connecting".to_owned())));
+            problems.push(format!(
+                "{} is not connected: {}",
+                member.id,
+                why.unwrap_or_else(|| "connecting".to_owned())
+            ));
         }
         members
     }

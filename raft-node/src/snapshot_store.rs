@@ -12,10 +12,9 @@ use std::{
 use raft_core::{ClusterId, LogId, SnapshotMeta};
 use raft_wal::{
     layout,
-    snapshot_file::{self, SnapshotFileError, SnapshotReader, SnapshotReceiver, SnapshotSource, SnapshotWriter},
+    snapshot_file::{SnapshotFileError, SnapshotReader, SnapshotReceiver, SnapshotSource, SnapshotWriter},
     vfs::{OsVfs, Vfs},
 };
-use tracing::warn;
 
 use crate::{
     error::NodeError,
@@ -59,11 +58,13 @@ impl SnapshotStore {
     }
 
     /// Replaces the state of `machine` by the snapshot `meta` and returns the file's length in bytes.
-    pub(crate) fn restore<S: StateMachine>(&self, meta: &SnapshotMeta, machine: &mut S) -> Result<u64, NodeError> {
-        let unusable = |reason: String| NodeError::Snapshot {
-            path: self.dir.join(layout::snapshot(meta.last)),
-            reason,
-        };
+    pub(crate) fn restore<S: StateMachine>(
+        &self,
+        meta: &SnapshotMeta,
+        machine: &mut S,
+    ) -> Result<u64, NodeError> {
+        let unusable =
+            |reason: String| NodeError::Snapshot { path: self.dir.join(layout::snapshot(meta.last)), reason };
         let reader = SnapshotReader::open(&*self.vfs, &self.dir, self.cluster, meta.last)
             .map_err(|error| unusable(error.to_string()))?;
         let bytes = reader.info().file_bytes;
@@ -74,13 +75,6 @@ impl SnapshotStore {
             Ok(0) => Ok(bytes),
             Ok(more) => Err(unusable(format!("{more} bytes follow the state"))),
             Err(error) => Err(unusable(error.to_string())),
-        }
-    }
-
-    /// Removes the snapshots before `keep`. What fails is tried again with the next one.
-    pub(crate) fn remove_older(&self, keep: LogId) {
-        if let Err(error) = snapshot_file::remove_older(&*self.vfs, &self.dir, keep) {
-            warn!(%error, "an old snapshot was not removed");
         }
     }
 

@@ -73,7 +73,10 @@ pub(crate) async fn receive<S: Send + 'static>(
     drop(slot);
 }
 
-async fn receive_whole(incoming: IncomingSnapshot, store: Arc<SnapshotStore>) -> Result<Message, SnapshotError> {
+async fn receive_whole(
+    incoming: IncomingSnapshot,
+    store: Arc<SnapshotStore>,
+) -> Result<Message, SnapshotError> {
     let offer = incoming.offer().clone();
     let last = offer.meta.last;
     info!(from = %offer.from, index = last.index.0, bytes = offer.length, "receiving a snapshot");

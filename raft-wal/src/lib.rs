@@ -36,6 +36,7 @@ mod wal;
 
 pub use engine::Engine;
 pub use error::{Corruption, CorruptionKind, Damage, WalError};
+pub use open::DirLock;
 pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use report::{OpenReport, Stats, Torn, Verdict, VerifyReport};
 pub use ticket::Ticket;

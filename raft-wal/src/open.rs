@@ -29,6 +29,9 @@ use crate::{
     vfs::{Vfs, VfsFile},
 };
 
+/// What [`Vfs::lock`] gives: the directory is ours for as long as it lives.
+pub type DirLock = Box<dyn std::fmt::Debug + Send + Sync>;
+
 pub(crate) fn open(
     vfs: Arc<dyn Vfs>,
     dir: &Path,
@@ -48,6 +51,16 @@ fn open_once(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Engine,
     options.validate()?;
     vfs.create_dir_all(dir).map_err(|error| WalError::io("create", dir, error))?;
     let lock = lock(&*vfs, dir)?;
+    open_locked(vfs, dir, options, lock)
+}
+
+pub(crate) fn open_locked(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    options: Options,
+    lock: DirLock,
+) -> Result<(Engine, OpenReport), WalError> {
+    options.validate()?;
     let names = Names::list(&*vfs, dir)?;
     let owner = Some((options.cluster, options.node));
     let surveyed = survey(&*vfs, dir, names, owner, options.verify_on_open, true)?;
@@ -59,7 +72,7 @@ fn open_once(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Engine,
     }
 }
 
-pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn std::fmt::Debug + Send + Sync>, WalError> {
+pub(crate) fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<DirLock, WalError> {
     vfs.lock(dir).map_err(|error| {
         if error.kind() == io::ErrorKind::WouldBlock {
             WalError::InUse { path: dir.to_owned() }
@@ -73,7 +86,7 @@ struct Opening<'a> {
     vfs: Arc<dyn Vfs>,
     dir: &'a Path,
     options: Options,
-    lock: Box<dyn std::fmt::Debug + Send + Sync>,
+    lock: DirLock,
 }
 
 impl Opening<'_> {

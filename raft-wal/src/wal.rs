@@ -23,6 +23,7 @@ use crate::{
     engine::{self, Advance, Engine, Garbage},
     error::WalError,
     log::Log,
+    open::{self, DirLock},
     options::Options,
     report::{OpenReport, Stats},
     segment::prepare::{Job, Prepared},
@@ -37,7 +38,8 @@ pub struct Wal {
     shared: Arc<Shared>,
     log: Arc<RwLock<Log>>,
     inflight_bytes_max: usize,
-    writer: Option<JoinHandle<Result<(), WalError>>>,
+    /// `None` once closed.
+    writer: Mutex<Option<JoinHandle<Result<(), WalError>>>>,
 }
 
 /// Called by the writer thread: once after each batch with the last durable write, once with the error that ended it.
@@ -58,7 +60,27 @@ impl Wal {
     /// See [`WalError`]; a directory of somebody else, in use, or of a newer release is left unchanged.
     pub fn open_with(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Wal, OpenReport), WalError> {
         let inflight_bytes_max = options.inflight_bytes_max;
-        let (mut engine, report) = Engine::open(vfs, dir, options)?;
+        let (engine, report) = Engine::open(vfs, dir, options)?;
+        Ok((Wal::start(engine, dir, inflight_bytes_max)?, report))
+    }
+
+    /// As [`open_with`](Self::open_with), in a directory that exists and that the caller has locked already, because
+    /// it keeps other files there. The log holds the lock from now on.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with), but for [`WalError::InUse`].
+    pub fn open_locked(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: Options,
+        lock: DirLock,
+    ) -> Result<(Wal, OpenReport), WalError> {
+        let inflight_bytes_max = options.inflight_bytes_max;
+        let (engine, report) = open::open_locked(vfs, dir, options, lock)?;
+        Ok((Wal::start(engine, dir, inflight_bytes_max)?, report))
+    }
+
+    fn start(mut engine: Engine, dir: &Path, inflight_bytes_max: usize) -> Result<Wal, WalError> {
         engine.clock = Some(micros);
         let log = Arc::clone(&engine.log);
         let shared = Arc::new(Shared {
@@ -70,7 +92,7 @@ impl Wal {
         });
         let writer = Writer::new(engine, Arc::clone(&shared))?;
         let writer = spawn("wal-writer", dir, move || writer.run())?;
-        Ok((Wal { shared, log, inflight_bytes_max, writer: Some(writer) }, report))
+        Ok(Wal { shared, log, inflight_bytes_max, writer: Mutex::new(Some(writer)) })
     }
 
     /// Hands a write to the writer thread. Never blocks, always takes it; see [`is_busy`](Self::is_busy).
@@ -136,18 +158,16 @@ impl Wal {
         Stats { inflight_bytes: self.inflight_bytes() as u64, ..stats }
     }
 
-    /// Writes what waits, notes that all of it is durable, and ends the writer thread. Blocks.
+    /// Writes what waits, notes that all of it is durable, and ends the writer thread. What is submitted later is
+    /// answered with [`WalError::Closed`]; reads go on. Blocks.
     ///
     /// # Errors
-    /// The first failure; the log is closed all the same.
-    pub fn close(mut self) -> Result<(), WalError> {
-        self.end()
-    }
-
-    fn end(&mut self) -> Result<(), WalError> {
+    /// The first failure; the log is closed all the same. [`WalError::Closed`] the second time.
+    pub fn close(&self) -> Result<(), WalError> {
         self.shared.closing.store(true, Ordering::Relaxed);
         self.push(Request::Close);
-        match self.writer.take().map(JoinHandle::join) {
+        let writer = lock(&self.writer).take();
+        match writer.map(JoinHandle::join) {
             Some(Ok(outcome)) => outcome,
             // The writer panicked: what is on disk is whatever its last sync covered.
             Some(Err(_)) | None => Err(WalError::Closed),
@@ -169,9 +189,8 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
-        if self.writer.is_some() {
-            let _ = self.end();
-        }
+        // Nobody is left to be told how it went.
+        let _ = self.close();
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     Ended, Node, NodeConfig,
     config::{Config, LogFormat},
     resp::FrontEnd,
-    service::Service,
+    service::{ClientFigures, Service},
     store::Store,
 };
 
@@ -68,6 +68,7 @@ async fn run_node(config: Config, listeners: Listeners, mut signals: Signals) ->
     };
     let front = FrontEnd::start(listeners.resp, service.clone(), front_options)
         .map_err(|error| Failure::new(format_args!("cannot serve clients: {error}")))?;
+    service.set_clients(front.watch(ClientFigures::of));
 
     let node_config = node_config(&config, addresses.clone());
     let node = tokio::select! {

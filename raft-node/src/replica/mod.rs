@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::{
-    Apply, Event, Fetch, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError, ReadToken,
-    Ready, SnapshotMeta, StepError, Write,
+    Apply, Event, Fetch, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft,
+    ReadError, ReadToken, Ready, SnapshotMeta, StepError, Write,
 };
 
 use self::{pending::Pending, snapshots::SnapshotPolicy, waiting::Waiting};
@@ -231,7 +231,8 @@ impl<W, R> Replica<W, R> {
     /// Who should lead if this node leaves: the voter whose log is the furthest.
     pub fn successor(&self) -> Option<NodeId> {
         let voters = &self.raft.conf().voters;
-        let peers = self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
+        let peers =
+            self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
         peers.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| id)
     }
 
@@ -268,7 +269,9 @@ impl<W, R> Replica<W, R> {
             ForwardOutcome::Reply(reply) => self.out.replies.push((forwarded.waiter, reply)),
             ForwardOutcome::Failed(error) => self.out.failed.push((forwarded.waiter, error)),
             // It was not taken there, so offering it again cannot apply it twice.
-            ForwardOutcome::NotLeader => self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since),
+            ForwardOutcome::NotLeader => {
+                self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since)
+            }
         }
     }
 
@@ -370,8 +373,7 @@ impl<W, R> Replica<W, R> {
             }
             self.out.failed.push((entry.remove().waiter, ClientError::OutcomeUnknown));
         }
-        let (commands, reads) =
-            self.waiting.expire(|since| waited(since, self.limits.leader_wait_ms));
+        let (commands, reads) = self.waiting.expire(|since| waited(since, self.limits.leader_wait_ms));
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::NoLeader)));
         self.reads_count -= reads.len();
         self.out.failed_reads.extend(reads.into_iter().map(|r| (r, ClientError::NoLeader)));

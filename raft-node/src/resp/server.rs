@@ -57,6 +57,15 @@ impl<B: Backend> FrontEnd<B> {
         &self.shared.clients.counters
     }
 
+    /// Tells at any time what has been counted and how many clients are connected, also while the front end leaves.
+    pub(crate) fn watch<T, F: Fn(&Counters, usize) -> T + Send + Sync>(
+        &self,
+        figures: F,
+    ) -> impl Fn() -> T + Send + Sync + use<T, F, B> {
+        let shared = Arc::clone(&self.shared);
+        move || figures(&shared.clients.counters, shared.clients.count())
+    }
+
     /// Takes no more connections and no more commands, answers what is under way, and ends what is left after
     /// `deadline`.
     pub async fn shutdown(mut self, deadline: Duration) {

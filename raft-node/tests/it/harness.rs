@@ -106,7 +106,11 @@ impl Server {
     /// Starts the process. Its standard error goes to `log` beside the data directory.
     pub(crate) fn spawn(&mut self) {
         assert!(self.child.is_none(), "n{} runs already", self.id);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.with_extension("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.with_extension("log"))
+            .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_raft-node"));
         command
             .arg("serve")
@@ -215,7 +219,9 @@ impl Client {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let line = line.trim_end();
-        let Some((kind, rest)) = line.split_at_checked(1) else { return Err(io::ErrorKind::UnexpectedEof.into()) };
+        let Some((kind, rest)) = line.split_at_checked(1) else {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        };
         let number = || rest.parse::<i64>().map_err(io::Error::other);
         Ok(match kind {
             "+" => Value::Simple(rest.to_owned()),

@@ -4,4 +4,6 @@
 
 mod command_line;
 mod demo;
+mod harness;
 mod http;
+mod kill;

@@ -1,0 +1,197 @@
+use raft_core::{
+    Body, ConfState, Config, Epoch, Incarnation, LogId, Member, Message, RoleKind, Round, Term, Timestamp,
+};
+
+use super::*;
+
+type TestReplica = Replica<&'static str, &'static str>;
+
+fn at(millis: u64) -> Now {
+    Now { instant: Instant(1 + millis * 1000), wall: Timestamp(1_000_000 + millis) }
+}
+
+fn replica(nodes: u64) -> TestReplica {
+    let member = |id| (NodeId(id), Member { incarnation: Incarnation(id), address: format!("n{id}:1") });
+    let conf = ConfState::of_voters((1..=nodes).map(member));
+    let raft = Raft::new(Config::new(NodeId(1), 7), raft_core::Recovered::fresh(conf), at(0)).unwrap();
+    Replica::new(raft, Limits::default(), LogIndex::ZERO, 0)
+}
+
+/// Carries out everything that needs no other node, and returns what is left.
+fn settle(replica: &mut TestReplica, now: Now) -> Effects<&'static str, &'static str> {
+    let mut all = Effects::default();
+    while let Some(effects) = replica.take_effects(now) {
+        if let Some(write) = &effects.write {
+            replica.handle(now, Input::Persisted(write.id)).unwrap();
+        }
+        for job in &effects.jobs {
+            if let Job::Apply { entries, .. } = job {
+                replica.handle(now, Input::Applied(entries.last().unwrap().id.index)).unwrap();
+            }
+        }
+        all.messages.extend(effects.messages);
+        all.jobs.extend(effects.jobs);
+        all.forwards.extend(effects.forwards);
+        all.failed.extend(effects.failed);
+        all.failed_reads.extend(effects.failed_reads);
+        all.replies.extend(effects.replies);
+        all.events.extend(effects.events);
+    }
+    all
+}
+
+fn lone_leader() -> TestReplica {
+    let mut replica = replica(1);
+    replica.tick(at(2000)).unwrap();
+    let _ = settle(&mut replica, at(2000));
+    assert_eq!(replica.raft().role(), RoleKind::Leader);
+    replica
+}
+
+fn follower_of(leader: u64, term: u64, replica: &mut TestReplica, now: Now) {
+    let body =
+        Body::Heartbeat { epoch: Epoch(1), round: Round(1), prev: LogId::ZERO, commit: LogIndex::ZERO };
+    let message = Message { from: NodeId(leader), to: NodeId(1), term: Term(term), body };
+    replica.handle(now, Input::Message(message)).unwrap();
+    let _ = replica.take_effects(now);
+    assert_eq!(replica.raft().leader(), Some(NodeId(leader)));
+}
+
+fn command(text: &'static str) -> Proposal {
+    Proposal::new(Bytes::from_static(text.as_bytes()))
+}
+
+#[test]
+fn a_lone_leader_hands_each_command_to_its_own_waiter() {
+    let mut replica = lone_leader();
+    replica.propose(at(2001), command("a"), "first");
+    replica.propose(at(2001), command("b"), "second");
+    let effects = settle(&mut replica, at(2001));
+    let mut served = Vec::new();
+    for job in effects.jobs {
+        if let Job::Apply { entries, waiters } = job {
+            served.extend(waiters.into_iter().map(|(at, who)| (entries[at].payload.clone(), who)));
+        }
+    }
+    assert_eq!(served, [(Bytes::from_static(b"a"), "first"), (Bytes::from_static(b"b"), "second")]);
+    assert!(effects.failed.is_empty());
+}
+
+#[test]
+fn a_read_comes_behind_the_entries_it_must_see() {
+    let mut replica = lone_leader();
+    replica.propose(at(2001), command("a"), "write");
+    let before = settle(&mut replica, at(2001));
+    assert!(before.jobs.iter().any(|job| matches!(job, Job::Apply { .. })));
+    replica.read(at(2002), "read");
+    let effects = settle(&mut replica, at(2002));
+    assert!(matches!(effects.jobs.as_slice(), [Job::Reads(reads)] if reads == &["read"]));
+}
+
+#[test]
+fn without_a_leader_requests_wait_and_then_fail_for_certain() {
+    let mut replica = replica(3);
+    replica.propose(at(10), command("a"), "write");
+    replica.read(at(10), "read");
+    let effects = settle(&mut replica, at(10));
+    assert!(effects.failed.is_empty() && effects.failed_reads.is_empty());
+    replica.tick(at(2010)).unwrap();
+    let effects = settle(&mut replica, at(2010));
+    assert_eq!(effects.failed, [("write", ClientError::NoLeader)]);
+    assert_eq!(effects.failed_reads, [("read", ClientError::NoLeader)]);
+}
+
+#[test]
+fn what_waited_goes_to_the_leader_in_the_order_it_came() {
+    let mut replica = replica(3);
+    replica.propose(at(10), command("a"), "first");
+    replica.propose(at(11), command("b"), "second");
+    let body =
+        Body::Heartbeat { epoch: Epoch(1), round: Round(1), prev: LogId::ZERO, commit: LogIndex::ZERO };
+    let message = Message { from: NodeId(2), to: NodeId(1), term: Term(1), body };
+    replica.handle(at(50), Input::Message(message)).unwrap();
+    let effects = settle(&mut replica, at(50));
+    let sent: Vec<_> = effects.forwards.iter().map(|f| (f.to, f.proposal.payload.clone())).collect();
+    assert_eq!(sent, [(NodeId(2), Bytes::from_static(b"a")), (NodeId(2), Bytes::from_static(b"b"))]);
+}
+
+#[test]
+fn a_forwarded_command_that_was_not_taken_is_offered_again() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let request = settle(&mut replica, at(20)).forwards[0].request;
+    replica.forward_answered(at(30), NodeId(2), request, ForwardOutcome::NotLeader);
+    assert!(settle(&mut replica, at(30)).forwards.is_empty(), "asked again at once");
+    replica.tick(at(30 + RETRY_MS)).unwrap();
+    let again = settle(&mut replica, at(30 + RETRY_MS)).forwards;
+    assert_eq!(again.len(), 1);
+    replica.forward_answered(
+        at(60),
+        NodeId(2),
+        again[0].request,
+        ForwardOutcome::Reply(Bytes::from_static(b"ok")),
+    );
+    assert_eq!(settle(&mut replica, at(60)).replies, [("write", Bytes::from_static(b"ok"))]);
+}
+
+#[test]
+fn a_broken_connection_leaves_the_outcome_unknown_and_never_retries() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let request = settle(&mut replica, at(20)).forwards[0].request;
+    replica.connection_lost(NodeId(3));
+    assert!(settle(&mut replica, at(21)).failed.is_empty());
+    replica.connection_lost(NodeId(2));
+    let effects = settle(&mut replica, at(22));
+    assert_eq!(effects.failed, [("write", ClientError::OutcomeUnknown)]);
+    // A late answer finds nobody.
+    replica.forward_answered(at(23), NodeId(2), request, ForwardOutcome::NotLeader);
+    replica.tick(at(100)).unwrap();
+    let effects = settle(&mut replica, at(100));
+    assert!(effects.forwards.is_empty() && effects.replies.is_empty());
+}
+
+#[test]
+fn an_answer_from_a_node_that_was_not_asked_is_ignored() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let request = settle(&mut replica, at(20)).forwards[0].request;
+    replica.forward_answered(at(21), NodeId(3), request, ForwardOutcome::Reply(Bytes::new()));
+    assert!(settle(&mut replica, at(21)).replies.is_empty());
+}
+
+#[test]
+fn a_forward_without_an_answer_ends_as_unknown() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let _ = settle(&mut replica, at(20));
+    let limit = Limits::default().request_timeout_ms;
+    replica.tick(at(20 + limit)).unwrap();
+    assert_eq!(settle(&mut replica, at(20 + limit)).failed, [("write", ClientError::OutcomeUnknown)]);
+}
+
+#[test]
+fn a_forwarded_command_is_not_forwarded_again() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose_forwarded(at(20), command("a"), "peer");
+    let effects = settle(&mut replica, at(20));
+    assert!(effects.forwards.is_empty());
+    assert_eq!(effects.failed, [("peer", ClientError::NotLeader)]);
+}
+
+#[test]
+fn on_the_way_out_everybody_is_told() {
+    let mut replica = replica(3);
+    replica.propose(at(10), command("a"), "waiting");
+    replica.read(at(10), "read");
+    let _ = settle(&mut replica, at(10));
+    replica.abandon();
+    let effects = settle(&mut replica, at(11));
+    assert_eq!(effects.failed, [("waiting", ClientError::ShuttingDown)]);
+    assert_eq!(effects.failed_reads, [("read", ClientError::ShuttingDown)]);
+}
