@@ -200,7 +200,7 @@ impl Backend for Service {
         let now = node.inspect();
         let log = node.log_stats();
         let started = node.started();
-        let ready = now.leader.is_some() && now.applied >= now.commit && now.commit > LogIndex::ZERO;
+        let ready = now.leader.is_some() && now.applied >= now.commit;
         let mut problems = Vec::new();
         if log.full {
             problems.push(format!("{}: no space left for the log", inner.id));
