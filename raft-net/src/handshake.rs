@@ -216,6 +216,9 @@ pub enum Refusal {
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,
+    /// While it shook hands as a node without a cluster, the node found one: the next attempt will do.
+    #[error("the handshake was overtaken by the founding of the cluster")]
+    Overtaken,
 }
 
 /// What is known when a [`Hello`] has to be judged.

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -173,14 +173,26 @@ async fn shake(
     let mut reader = FrameReader::opening(read);
     let mut ticket = None;
     let mut met = None;
+    let said = OnceLock::new();
     let frame_bytes_max = shared.options.frame_bytes_max();
     let shaken = handshake::accept(
         &mut reader,
         &mut writer,
-        |theirs| shared.books.hello(shared.nonce, theirs.kind, theirs.id, frame_bytes_max),
+        |theirs| {
+            let mine = shared.books.hello(shared.nonce, theirs.kind, theirs.id, frame_bytes_max);
+            said.get_or_init(|| mine.cluster);
+            mine
+        },
         |hello, ready| {
             if ready {
-                ticket = Some(shared.books.enter(hello, hello.kind, Direction::Inbound, &shared.stop)?);
+                let entered = shared.books.enter(
+                    hello,
+                    said.get().copied().flatten(),
+                    hello.kind,
+                    Direction::Inbound,
+                    &shared.stop,
+                )?;
+                ticket = Some(entered);
                 Ok(())
             } else {
                 met = Some(Box::new(hello.clone()));

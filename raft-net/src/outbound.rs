@@ -205,11 +205,12 @@ pub(crate) async fn connect(
     let (read, mut writer) = stream.into_split();
     let mut reader = FrameReader::opening(read);
     let mine = shared.books.hello(shared.nonce, kind, id, options.frame_bytes_max());
+    let said = mine.cluster;
     let mut ticket = None;
     let hello = timeout(
         options.handshake_timeout,
         handshake::dial(&mut reader, &mut writer, mine, |hello| {
-            ticket = Some(shared.books.enter(hello, kind, Direction::Outbound, stop)?);
+            ticket = Some(shared.books.enter(hello, said, kind, Direction::Outbound, stop)?);
             Ok(())
         }),
     )
