@@ -61,12 +61,11 @@ class Node:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def disk_bytes(self):
-        total = spare = 0
-        for entry in os.scandir(self.dir):
-            size = entry.stat().st_blocks * 512
-            total += size
-            spare += size if entry.name.startswith("spare-") else 0
-        return total, spare
+        """Everything, and of it what only waits to be used: spare files, and segments prepared behind those in use."""
+        sizes = {entry.name: entry.stat().st_blocks * 512 for entry in os.scandir(self.dir)}
+        segments = sorted(name for name in sizes if name.startswith("wal-"))
+        spare = [name for name in sizes if name.startswith("spare-")] + segments[self.status()["segments"]:]
+        return sum(sizes.values()), sum(sizes[name] for name in spare)
 
 
 class Cluster:
@@ -85,8 +84,10 @@ class Cluster:
             assert time.monotonic() < deadline, "not ready"
             time.sleep(0.005)
 
-    def leader(self):
+    def leader(self, limit=30):
+        deadline = time.monotonic() + limit
         while True:
+            assert time.monotonic() < deadline, "no leader"
             for node in self.nodes:
                 try:
                     if node.process.poll() is None and node.status()["role"] == "leader":

@@ -150,6 +150,10 @@ impl Link {
         Sent::Queued
     }
 
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing waits and nothing is being written.
     pub(crate) fn is_idle(&self) -> bool {
         let queue = lock(&self.queue);

@@ -289,8 +289,20 @@ impl Transport {
 
     /// Queues a command for the leader; never blocks. Forwards to one node arrive in the order they were queued, if
     /// they arrive.
+    ///
+    /// [`Sent::Dropped`] also while there is no connection: a command must not wait unseen for one that may never come.
+    /// What was queued and is then lost with its connection is followed by [`NetEvent::PeerDied`] or
+    /// [`NetEvent::PeerConnected`].
     pub fn send_forward(&self, to: NodeId, forward: Forward) -> Sent {
+        if !self.is_bulk_connected(to) {
+            return Sent::Dropped;
+        }
         self.push(to, true, Packet::Forward(forward))
+    }
+
+    fn is_bulk_connected(&self, to: NodeId) -> bool {
+        let peers = self.handle.shared.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(&to).is_some_and(|peer| peer.bulk.is_connected())
     }
 
     /// Queues the answer to a forward; never blocks. Answers may arrive in any order.

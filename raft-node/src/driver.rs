@@ -322,7 +322,7 @@ impl<S: Send + 'static> Driver<S> {
         while let Some(effects) = self.replica.take_effects(now) {
             let Effects {
                 messages,
-                write,
+                writes,
                 jobs,
                 fetches,
                 compact,
@@ -334,7 +334,7 @@ impl<S: Send + 'static> Driver<S> {
             } = effects;
             acted = true;
             // The disk is the slowest: it starts first, and syncs while the rest is sent.
-            if let Some(write) = write {
+            for write in writes {
                 if self.replica.raft().role() == RoleKind::Leader {
                     add(&self.counts.proposals, write.entries.len() as u64);
                 }
@@ -353,7 +353,7 @@ impl<S: Send + 'static> Driver<S> {
             }
             add(&self.counts.forwards, forwards.len() as u64);
             for forward in forwards {
-                self.forward(forward);
+                self.forward(now, forward);
             }
             for (waiter, error) in failed {
                 waiter.answer(Err(error));
@@ -521,7 +521,7 @@ impl<S: Send + 'static> Driver<S> {
         });
     }
 
-    fn forward(&mut self, forward: replica::Forward) {
+    fn forward(&mut self, now: Now, forward: replica::Forward) {
         let replica::Forward { to, request, proposal } = forward;
         let sent = self.transport.send_forward(
             to,
@@ -534,7 +534,7 @@ impl<S: Send + 'static> Driver<S> {
             },
         );
         if sent == Sent::Dropped {
-            self.replica.forward_not_sent(request);
+            self.replica.forward_not_sent(now, request);
         }
     }
 

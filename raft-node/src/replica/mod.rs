@@ -61,8 +61,8 @@ impl Default for Limits {
 pub struct Effects<W, R> {
     /// For the peers.
     pub messages: Vec<Message>,
-    /// For the log.
-    pub write: Option<Write>,
+    /// For the log, in this order. More than one where a first one had consequences of its own.
+    pub writes: Vec<Write>,
     /// For the applier, in this order.
     pub jobs: Vec<Job<W, R>>,
     /// For the log's readers.
@@ -168,7 +168,7 @@ impl<W, R> Default for Effects<W, R> {
     fn default() -> Effects<W, R> {
         Effects {
             messages: Vec::new(),
-            write: None,
+            writes: Vec::new(),
             jobs: Vec::new(),
             fetches: Vec::new(),
             compact: None,
@@ -184,7 +184,7 @@ impl<W, R> Default for Effects<W, R> {
 impl<W, R> Effects<W, R> {
     fn is_empty(&self) -> bool {
         self.messages.is_empty()
-            && self.write.is_none()
+            && self.writes.is_empty()
             && self.jobs.is_empty()
             && self.fetches.is_empty()
             && self.compact.is_none()
@@ -275,10 +275,11 @@ impl<W, R> Replica<W, R> {
         }
     }
 
-    /// The transport could not queue the forwarded command: it was not sent, so it may wait for a better moment.
-    pub fn forward_not_sent(&mut self, request: u64) {
+    /// The transport did not take the forwarded command: it was not sent, so it may wait for a better moment, or for
+    /// another leader.
+    pub fn forward_not_sent(&mut self, now: Now, request: u64) {
         if let Some(forwarded) = self.forwards.remove(&request) {
-            self.out.failed.push((forwarded.waiter, ClientError::Busy));
+            self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since);
         }
     }
 
@@ -493,8 +494,7 @@ impl<W, R> Replica<W, R> {
 
     fn digest(&mut self, now: Now, ready: Ready) {
         self.out.messages.extend(ready.messages);
-        debug_assert!(self.out.write.is_none() || ready.write.is_none(), "two writes in one turn");
-        self.out.write = self.out.write.take().or(ready.write);
+        self.out.writes.extend(ready.write);
         self.out.fetches.extend(ready.fetches);
         self.out.compact = self.out.compact.max(ready.compact);
         for apply in ready.apply {

@@ -21,7 +21,7 @@ fn replica(nodes: u64) -> TestReplica {
 fn settle(replica: &mut TestReplica, now: Now) -> Effects<&'static str, &'static str> {
     let mut all = Effects::default();
     while let Some(effects) = replica.take_effects(now) {
-        if let Some(write) = &effects.write {
+        for write in &effects.writes {
             replica.handle(now, Input::Persisted(write.id)).unwrap();
         }
         for job in &effects.jobs {
@@ -29,6 +29,7 @@ fn settle(replica: &mut TestReplica, now: Now) -> Effects<&'static str, &'static
                 replica.handle(now, Input::Applied(entries.last().unwrap().id.index)).unwrap();
             }
         }
+        all.writes.extend(effects.writes);
         all.messages.extend(effects.messages);
         all.jobs.extend(effects.jobs);
         all.forwards.extend(effects.forwards);
@@ -194,4 +195,47 @@ fn on_the_way_out_everybody_is_told() {
     let effects = settle(&mut replica, at(11));
     assert_eq!(effects.failed, [("waiting", ClientError::ShuttingDown)]);
     assert_eq!(effects.failed_reads, [("read", ClientError::ShuttingDown)]);
+}
+
+/// A command that arrived between the leader's death and the election was once queued for the dead leader, and its
+/// client waited until the time-out.
+#[test]
+fn a_forward_that_was_not_sent_goes_to_the_next_leader() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let request = settle(&mut replica, at(20)).forwards[0].request;
+    replica.forward_not_sent(at(20), request);
+    replica.tick(at(20 + RETRY_MS)).unwrap();
+    let again = settle(&mut replica, at(20 + RETRY_MS)).forwards;
+    assert_eq!(again.len(), 1, "not tried again");
+    replica.forward_not_sent(at(45), again[0].request);
+    let body =
+        Body::Heartbeat { epoch: Epoch(1), round: Round(1), prev: LogId::ZERO, commit: LogIndex::ZERO };
+    let message = Message { from: NodeId(3), to: NodeId(1), term: Term(2), body };
+    replica.handle(at(50), Input::Message(message)).unwrap();
+    let sent = settle(&mut replica, at(50)).forwards;
+    assert_eq!(sent.iter().map(|f| f.to).collect::<Vec<_>>(), [NodeId(3)]);
+}
+
+/// A candidate that wins with commands waiting writes twice in one turn; the second write was once lost, and the log
+/// refused the third.
+#[test]
+fn what_waited_for_a_leader_is_written_when_this_node_becomes_it() {
+    let mut replica = replica(1);
+    replica.propose(at(10), command("a"), "write");
+    assert!(settle(&mut replica, at(10)).jobs.is_empty());
+    replica.tick(at(2000)).unwrap();
+    let first = settle(&mut replica, at(2000));
+    replica.propose(at(2001), command("b"), "later");
+    let second = settle(&mut replica, at(2001));
+    let ids: Vec<u64> = first.writes.iter().chain(&second.writes).map(|write| write.id.0).collect();
+    assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>(), "a write is missing");
+    let indexes: Vec<u64> = first
+        .writes
+        .iter()
+        .chain(&second.writes)
+        .flat_map(|write| write.entries.iter().map(|entry| entry.id.index.0))
+        .collect();
+    assert_eq!(indexes, (1..=indexes.len() as u64).collect::<Vec<_>>(), "an entry is missing");
 }
