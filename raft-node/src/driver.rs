@@ -228,8 +228,8 @@ impl Clock {
 
 /// Inputs taken in one turn: enough to batch, few enough that heartbeats go out in between.
 const TURN_INPUTS_MAX: usize = 1024;
-/// A change shows in the published state after this long: status is for people and scrapers, not for the hot path.
-const PUBLISH_DELAY: Duration = Duration::from_millis(20);
+/// The state is published at most this often: status is for people and scrapers, not for the hot path.
+const PUBLISH_APART: Duration = Duration::from_millis(20);
 /// How long a leaving leader waits for its successor.
 const HANDOVER: Duration = Duration::from_millis(500);
 
@@ -247,15 +247,15 @@ impl<S: Send + 'static> Driver<S> {
         let mut inputs = Vec::with_capacity(TURN_INPUTS_MAX);
         let mut handing_over: Option<(Instant, oneshot::Sender<()>)> = None;
         let mut halted = None;
-        let mut publish_at: Option<Instant> = None;
+        let mut stale = false;
+        let mut published_at = Instant::now();
         loop {
             let now = self.clock.now();
             let acted = self.act(now, &mut halted);
-            if publish_at.is_some_and(|at| Instant::now() >= at) {
-                publish_at = None;
+            stale |= acted;
+            if stale && published_at.elapsed() >= PUBLISH_APART {
                 self.published.publish(Inspection::of(self.replica.raft()));
-            } else if acted && publish_at.is_none() {
-                publish_at = Some(Instant::now() + PUBLISH_DELAY);
+                (stale, published_at) = (false, Instant::now());
             }
             if let Some(error) = halted {
                 self.abandon();
@@ -269,6 +269,7 @@ impl<S: Send + 'static> Driver<S> {
             }
             let deadline = self.replica.next_deadline().map(|at| self.clock.at(at));
             let hand_over_until = handing_over.as_ref().map(|(until, _)| *until);
+            let publish_at = stale.then(|| published_at + PUBLISH_APART);
             let wake = deadline.into_iter().chain(hand_over_until).chain(publish_at).min();
             let due = tokio::select! {
                 biased;

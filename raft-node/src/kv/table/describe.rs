@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(get.len(), 10);
         assert_eq!(get[..2], [Reply::bulk("get"), Reply::Integer(2)]);
         assert_eq!(get[3..6], [Reply::ONE, Reply::ONE, Reply::ONE]);
-        assert_eq!(rows[1], Reply::NullArray);
+        assert_eq!(rows[1], Reply::Null);
     }
 
     #[test]
