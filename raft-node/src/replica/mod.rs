@@ -25,6 +25,10 @@ use crate::error::ClientError;
 /// How long after a refusal the same leader is asked again.
 const RETRY_MS: u64 = 20;
 
+/// How long a former leader may still answer for commands that were sent to it: if it handed over it does so at once,
+/// and if it was cut off or paused its answer is worth nothing to a client that waits.
+const FORMER_LEADER_MS: u64 = 250;
+
 /// Limits of one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -135,6 +139,8 @@ pub struct Replica<W, R> {
     /// Commands sent to a leader, by request number. The proposal is kept: a leader may say that it is none.
     forwards: BTreeMap<u64, Forwarded<W>>,
     next_forward: u64,
+    /// When to give up on commands that were sent to somebody who does not lead any more.
+    abandon_at: Option<Instant>,
     /// Reads gathered since the last call of `take_effects`; they share one token.
     gathering: Vec<WaitingRead<R>>,
     /// Reads whose index is being asked for.
@@ -207,6 +213,7 @@ impl<W, R> Replica<W, R> {
             retry_at: None,
             forwards: BTreeMap::new(),
             next_forward: 1,
+            abandon_at: None,
             gathering: Vec::new(),
             reads: BTreeMap::new(),
             reads_count: 0,
@@ -285,8 +292,12 @@ impl<W, R> Replica<W, R> {
 
     /// The connection to `peer` broke: what was forwarded to it may or may not have been done.
     pub fn connection_lost(&mut self, peer: NodeId) {
+        self.fail_forwards(|to| to == peer);
+    }
+
+    fn fail_forwards(&mut self, lost: impl Fn(NodeId) -> bool) {
         let lost: Vec<u64> =
-            self.forwards.iter().filter(|(_, f)| f.to == peer).map(|(request, _)| *request).collect();
+            self.forwards.iter().filter(|(_, f)| lost(f.to)).map(|(request, _)| *request).collect();
         for request in lost {
             if let Some(forwarded) = self.forwards.remove(&request) {
                 self.out.failed.push((forwarded.waiter, ClientError::OutcomeUnknown));
@@ -351,6 +362,7 @@ impl<W, R> Replica<W, R> {
             self.pending.oldest().map(|since| since.plus_millis(request_timeout)),
             forwards,
             self.retry_at,
+            self.abandon_at,
         ]
         .into_iter()
         .flatten()
@@ -378,6 +390,11 @@ impl<W, R> Replica<W, R> {
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::NoLeader)));
         self.reads_count -= reads.len();
         self.out.failed_reads.extend(reads.into_iter().map(|r| (r, ClientError::NoLeader)));
+        if self.abandon_at.is_some_and(|at| now.instant >= at) {
+            self.abandon_at = None;
+            let leader = self.raft.leader();
+            self.fail_forwards(|to| Some(to) != leader);
+        }
         if self.retry_at.is_some_and(|at| now.instant >= at) {
             self.retry_waiting(now);
         }
@@ -514,6 +531,10 @@ impl<W, R> Replica<W, R> {
         let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
         self.out.events.extend(ready.events);
         if new_leader {
+            let leader = self.raft.leader();
+            if self.abandon_at.is_none() && self.forwards.values().any(|f| Some(f.to) != leader) {
+                self.abandon_at = Some(now.instant.plus_millis(FORMER_LEADER_MS));
+            }
             self.retry_waiting(now);
         }
     }

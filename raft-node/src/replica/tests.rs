@@ -239,3 +239,20 @@ fn what_waited_for_a_leader_is_written_when_this_node_becomes_it() {
         .collect();
     assert_eq!(indexes, (1..=indexes.len() as u64).collect::<Vec<_>>(), "an entry is missing");
 }
+
+/// A leader that is paused answers nobody and its connection stays open: clients must not wait for the time-out.
+#[test]
+fn a_new_leader_ends_the_wait_for_the_old_one() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let _ = settle(&mut replica, at(20));
+    let body =
+        Body::Heartbeat { epoch: Epoch(1), round: Round(1), prev: LogId::ZERO, commit: LogIndex::ZERO };
+    let message = Message { from: NodeId(3), to: NodeId(1), term: Term(2), body };
+    replica.handle(at(50), Input::Message(message)).unwrap();
+    assert!(settle(&mut replica, at(50)).failed.is_empty(), "the old leader may still answer");
+    replica.tick(at(50 + FORMER_LEADER_MS)).unwrap();
+    let failed = settle(&mut replica, at(50 + FORMER_LEADER_MS)).failed;
+    assert_eq!(failed, [("write", ClientError::OutcomeUnknown)]);
+}
