@@ -59,7 +59,10 @@ fn read_back(cluster: &Cluster, known: &BTreeMap<usize, Known>) {
             let found = match client.call(&["GET", &format!("writer:{writer}")]).unwrap() {
                 Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap().parse().unwrap(),
                 Value::Bulk(None) => 0,
-                other => panic!("n{} answered {other:?}: {}", node.id, node.log()),
+                other @ (Value::Simple(_)
+                | Value::Error(_)
+                | Value::Integer(_)
+                | Value::Array(_)) => panic!("n{} answered {other:?}: {}", node.id, node.log()),
             };
             assert!(
                 (known.acked..=known.tried).contains(&found),
@@ -178,4 +181,19 @@ fn a_paused_leader_does_not_serve_stale_reads() {
     cluster.nodes[leader].signal(rustix::process::Signal::CONT);
     let seen = old.call(&["GET", "k"]).unwrap();
     assert_eq!(seen, Value::Bulk(Some(b"2".to_vec())), "{}", cluster.nodes[leader].log());
+}
+
+/// SIGTERM: leadership goes to somebody else before the process ends, so nobody waits for an election.
+#[test]
+fn a_leader_that_is_asked_to_leave_hands_over() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let follower = (leader + 1) % 3;
+    let mut client = Client::connect(&cluster.nodes[follower].resp).unwrap();
+    assert_eq!(client.call(&["SET", "k", "1"]).unwrap(), Value::Simple("OK".into()));
+    assert_eq!(cluster.nodes[leader].terminate(), Some(0), "{}", cluster.nodes[leader].log());
+    assert_eq!(client.call(&["SET", "k", "2"]).unwrap(), Value::Simple("OK".into()));
+    assert_eq!(client.call(&["GET", "k"]).unwrap(), Value::Bulk(Some(b"2".to_vec())));
+    let log = cluster.nodes[leader].log();
+    assert!(log.contains("handing over leadership"), "{log}");
 }
