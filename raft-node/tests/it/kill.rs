@@ -59,10 +59,9 @@ fn read_back(cluster: &Cluster, known: &BTreeMap<usize, Known>) {
             let found = match client.call(&["GET", &format!("writer:{writer}")]).unwrap() {
                 Value::Bulk(Some(bytes)) => String::from_utf8(bytes).unwrap().parse().unwrap(),
                 Value::Bulk(None) => 0,
-                other @ (Value::Simple(_)
-                | Value::Error(_)
-                | Value::Integer(_)
-                | Value::Array(_)) => panic!("n{} answered {other:?}: {}", node.id, node.log()),
+                other @ (Value::Simple(_) | Value::Error(_) | Value::Integer(_) | Value::Array(_)) => {
+                    panic!("n{} answered {other:?}: {}", node.id, node.log())
+                }
             };
             assert!(
                 (known.acked..=known.tried).contains(&found),
