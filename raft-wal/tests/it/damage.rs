@@ -216,6 +216,21 @@ fn a_missing_segment_is_damage() {
     }
 }
 
+/// A lone first segment cut to nothing was once taken for a directory that never held a log, and founded anew: the node
+/// forgot its vote.
+#[test]
+fn a_first_segment_cut_to_nothing_is_not_founded_anew() {
+    let dir = small_log(3);
+    std::fs::OpenOptions::new().write(true).open(segment(dir.path(), 1)).unwrap().set_len(0).unwrap();
+    // Only the segment in use is left, as after a crash before the next one was prepared.
+    let _ = std::fs::remove_file(segment(dir.path(), 2));
+    match raft_wal::Engine::open(Arc::new(raft_wal::vfs::OsVfs), dir.path(), options()) {
+        Ok((_, report)) => assert!(report.damaged.is_some() && !report.founded, "{report:?}"),
+        Err(WalError::Corrupt(_) | WalError::Damaged(_)) => {}
+        Err(other) => panic!("{other}"),
+    }
+}
+
 #[test]
 fn the_offline_check_tells_clean_torn_and_damaged_and_writes_nothing() {
     let (vfs, expected) = simulated(100, 1000);
