@@ -223,7 +223,7 @@ fn a_first_segment_cut_to_nothing_is_not_founded_anew() {
     let dir = small_log(3);
     std::fs::OpenOptions::new().write(true).open(segment(dir.path(), 1)).unwrap().set_len(0).unwrap();
     // Only the segment in use is left, as after a crash before the next one was prepared.
-    let _ = std::fs::remove_file(segment(dir.path(), 2));
+    let _ = raft_wal::vfs::OsVfs.remove(&segment(dir.path(), 2));
     match raft_wal::Engine::open(Arc::new(raft_wal::vfs::OsVfs), dir.path(), options()) {
         Ok((_, report)) => assert!(report.damaged.is_some() && !report.founded, "{report:?}"),
         Err(WalError::Corrupt(_) | WalError::Damaged(_)) => {}
