@@ -99,6 +99,11 @@ impl ApplyQueue {
         ours
     }
 
+    /// Time passed.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.fetching.tick(now);
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.fetching.deadline()
     }

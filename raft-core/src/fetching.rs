@@ -63,6 +63,14 @@ impl Fetching {
         self.state = State::Pausing { until: now.plus_millis(pause_ms) };
     }
 
+    /// Time passed: a pause that is over is forgotten. Nobody may want the entries any more, and a deadline that stays
+    /// in the past would have the caller come back for ever.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        if self.is_ready(now) {
+            self.state = State::Idle;
+        }
+    }
+
     /// When to try again.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
@@ -97,6 +105,19 @@ mod tests {
         assert_eq!(pauses[9], 1280);
         fetching.done();
         assert_eq!(fetching, Fetching::default());
+    }
+
+    #[test]
+    fn a_pause_that_is_over_leaves_no_deadline() {
+        let mut fetching = Fetching::default();
+        fetching.begin(FetchId(1), LogIndex(1));
+        fetching.failed(Instant(0));
+        let until = fetching.deadline().unwrap();
+        fetching.tick(Instant(until.0 - 1));
+        assert_eq!(fetching.deadline(), Some(until));
+        fetching.tick(until);
+        assert_eq!(fetching.deadline(), None);
+        assert!(fetching.is_ready(until));
     }
 
     #[test]

@@ -568,6 +568,7 @@ impl Raft {
 
     fn tick(&mut self) {
         let now = self.shared.now.instant;
+        self.shared.apply.tick(now);
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.shared),
             Role::PreCandidate(candidate) | Role::Candidate(candidate) => {

@@ -108,6 +108,7 @@ impl Leader {
     pub(crate) fn tick_peers(&mut self, shared: &mut Shared) {
         let now = shared.now.instant;
         for peer in self.peers.values_mut() {
+            peer.fetching.tick(now);
             if let ProgressState::Snapshot { deadline, .. } = peer.state()
                 && *deadline <= now
             {

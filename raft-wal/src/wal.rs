@@ -413,13 +413,15 @@ impl Writer {
             match self.engine.advance() {
                 Ok(Advance::Done) | Err(_) => break,
                 Ok(Advance::NeedsSegment) => {
+                    self.publish();
                     self.answer_durable();
                     self.await_segment();
                 }
             }
         }
-        self.answer_durable();
+        // The figures first: whoever was answered finds them right.
         self.publish();
+        self.answer_durable();
         self.answer_failure();
     }
 
