@@ -35,6 +35,9 @@ mod shared;
 
 mod invariants;
 mod raft;
+mod step;
+mod transition;
+mod view;
 
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -1,18 +1,15 @@
-//! The core itself: one owner, inputs in, [`Ready`] out. Term rules first, then the role, then the transition.
+//! The core itself: one owner, inputs in, [`Ready`] out. What becomes of a message is in `step`, how roles change in
+//! `transition`, what can be seen from outside in `view`.
 
 use crate::{
-    AppendOutcome, Body, ConfState, Config, Epoch, Event, HaltReason, Input, Instant, LogId, LogIndex,
-    Message, NodeId, Now, PeerStatus, Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered,
-    RoleKind, Round, SnapshotMeta, StartError, StepError, Term, Timestamp, TransferError, WriteId,
+    Config, Entry, FetchId, HaltReason, Input, Instant, LogId, NodeId, Now, Proposal, ProposeError,
+    ReadError, ReadToken, Ready, Recovered, RoleKind, StartError, StepError, Term, TransferError, WriteId,
     candidate::Candidate,
-    follower::{Follower, Sender},
+    follower::Follower,
     leader::Leader,
     log::Log,
-    progress::Progress,
-    quorum::Tally,
     read_index::Asker,
     shared::{Next, Shared},
-    validate,
 };
 
 /// One node's consensus state.
@@ -26,9 +23,9 @@ use crate::{
 pub struct Raft {
     pub(crate) shared: Shared,
     pub(crate) role: Role,
-    halted: Option<HaltReason>,
+    pub(crate) halted: Option<HaltReason>,
     /// What the latest events told.
-    told: Told,
+    pub(crate) told: Told,
 }
 
 /// What a node is at the moment, with the state that only then means something.
@@ -41,11 +38,11 @@ pub(crate) enum Role {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Told {
-    role: RoleKind,
-    term: Term,
-    leader: Option<NodeId>,
-    conf_id: LogId,
+pub(crate) struct Told {
+    pub(crate) role: RoleKind,
+    pub(crate) term: Term,
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) conf_id: LogId,
 }
 
 impl Raft {
@@ -219,353 +216,6 @@ impl Raft {
         (ready != Ready::default()).then_some(ready)
     }
 
-    /// This node.
-    pub fn id(&self) -> NodeId {
-        self.shared.config.id
-    }
-
-    /// The current term.
-    pub fn term(&self) -> Term {
-        self.shared.term
-    }
-
-    /// Whom this node voted for in the current term.
-    pub fn vote(&self) -> Option<NodeId> {
-        self.shared.vote
-    }
-
-    /// The current role.
-    pub fn role(&self) -> RoleKind {
-        match &self.role {
-            Role::Follower(_) => RoleKind::Follower,
-            Role::PreCandidate(_) => RoleKind::PreCandidate,
-            Role::Candidate(_) => RoleKind::Candidate,
-            Role::Leader(_) => RoleKind::Leader,
-        }
-    }
-
-    /// Who leads the current term, if known; `None` while this node looks for another.
-    pub fn leader(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Follower(_) => self.shared.term_leader.filter(|leader| *leader != self.id()),
-            Role::PreCandidate(_) | Role::Candidate(_) => None,
-            Role::Leader(_) => Some(self.id()),
-        }
-    }
-
-    /// The commit index.
-    pub fn commit(&self) -> LogIndex {
-        self.shared.commit
-    }
-
-    /// The last index reported applied.
-    pub fn applied(&self) -> LogIndex {
-        self.shared.apply.applied()
-    }
-
-    /// The last entry of the log.
-    pub fn last(&self) -> LogId {
-        self.shared.log.last()
-    }
-
-    /// The entry before the first one the log keeps.
-    pub fn log_start(&self) -> LogId {
-        self.shared.log.start()
-    }
-
-    /// How far the log is on disk.
-    pub fn durable(&self) -> LogIndex {
-        self.shared.disk.durable()
-    }
-
-    /// The term of an entry of the log, or of the one before its first.
-    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        self.shared.log.term_at(index)
-    }
-
-    /// The configuration in force.
-    pub fn conf(&self) -> &ConfState {
-        self.shared.log.conf()
-    }
-
-    /// The entry the configuration in force came from; [`LogId::ZERO`] for the founding one.
-    pub fn conf_id(&self) -> LogId {
-        self.shared.log.conf_id()
-    }
-
-    /// The configuration that was in force at an index at or behind the newest snapshot, and where it came from.
-    pub fn conf_at(&self, index: LogIndex) -> (LogId, &ConfState) {
-        self.shared.log.conf_at(index)
-    }
-
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> &SnapshotMeta {
-        self.shared.log.snapshot()
-    }
-
-    /// Replicated time at the end of the log.
-    pub fn time(&self) -> Timestamp {
-        self.shared.log.time()
-    }
-
-    /// What a leader knows of its peers; empty elsewhere.
-    pub fn peers(&self) -> Vec<(NodeId, PeerStatus)> {
-        match &self.role {
-            Role::Leader(leader) => {
-                leader.peers.iter().map(|(id, peer)| (*id, Progress::status(peer))).collect()
-            }
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
-        }
-    }
-
-    /// Whether this node leads and a quorum answered it lately.
-    pub fn has_quorum(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.has_quorum(&self.shared))
-    }
-
-    /// To whom leadership is being handed over.
-    pub fn transfer_target(&self) -> Option<NodeId> {
-        match &self.role {
-            Role::Leader(leader) => leader.transfer_target(),
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
-        }
-    }
-
-    /// Why this node does nothing any more, if so.
-    pub fn halted(&self) -> Option<HaltReason> {
-        self.halted
-    }
-
-    /// Checks a message against the term rules and gives it to the role.
-    fn message(&mut self, message: Message) -> Result<(), StepError> {
-        validate::message(&message, self.id(), self.term())?;
-        if message.term > self.term() {
-            if let Body::PreVote { .. } = message.body {
-                // A question about a later term changes nothing here (SAFETY E6).
-                return self.dispatch(message);
-            }
-            if self.ignores_later_term(&message) {
-                return Ok(());
-            }
-            self.enter_term(message.term);
-        } else if message.term < self.term() {
-            self.earlier_term(&message);
-            return Ok(());
-        }
-        self.dispatch(message)
-    }
-
-    /// Whether a message of a later term must not end this one.
-    fn ignores_later_term(&self, message: &Message) -> bool {
-        let leads_on = self.has_quorum();
-        // Strangers do not depose a leader that its members follow (SAFETY E10).
-        if leads_on && !self.conf().contains(message.from) {
-            return true;
-        }
-        match message.body {
-            // The transfer flag is honoured only in the term that follows the leader's own (SAFETY E8).
-            Body::RequestVote { transfer, .. } => {
-                !(transfer && message.term == self.term().next()) && self.is_loyal()
-            }
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::RequestVoteReply { .. }
-            | Body::AppendEntries { .. }
-            | Body::AppendReply { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::InstallSnapshot { .. }
-            | Body::TimeoutNow
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => false,
-        }
-    }
-
-    /// Whether this node has a leader that it believes to live (SAFETY E7, E8).
-    fn is_loyal(&self) -> bool {
-        match &self.role {
-            Role::Follower(follower) => follower.is_loyal(&self.shared),
-            Role::PreCandidate(_) | Role::Candidate(_) => false,
-            Role::Leader(leader) => leader.has_quorum(&self.shared),
-        }
-    }
-
-    /// Answers a message of an earlier term with the own term, so that its sender is freed (SAFETY E14).
-    ///
-    /// Epoch and round are not echoed: should the sender lead this term as well by now, they would count as its own of
-    /// this term, and an old round would confirm a new read (SAFETY P4, R1). No leader uses zero.
-    fn earlier_term(&mut self, message: &Message) {
-        let (from, clock) = (message.from, self.shared.now.wall);
-        let (epoch, round) = (Epoch(0), Round(0));
-        let answer = match &message.body {
-            Body::PreVote { campaign, .. } => Body::PreVoteReply { campaign: *campaign, granted: false },
-            Body::RequestVote { campaign, .. } => {
-                Body::RequestVoteReply { campaign: *campaign, granted: false }
-            }
-            Body::AppendEntries { prev, .. } => Body::AppendReply {
-                epoch,
-                round,
-                outcome: AppendOutcome::Rejected { prev: prev.index, hint: LogId::ZERO },
-            },
-            Body::InstallSnapshot { meta, .. } => Body::AppendReply {
-                epoch,
-                round,
-                outcome: AppendOutcome::Rejected { prev: meta.last.index, hint: LogId::ZERO },
-            },
-            Body::Heartbeat { .. } => Body::HeartbeatReply { epoch, round, matched: LogIndex::ZERO, clock },
-            Body::ReadIndex { start, request } => {
-                Body::ReadIndexReply { start: *start, request: *request, index: None }
-            }
-            // A pre-vote's answer comes from whatever term its sender is in: it is told apart by its campaign.
-            Body::PreVoteReply { campaign, granted } => {
-                return self.pre_vote_reply(from, *campaign, *granted);
-            }
-            Body::RequestVoteReply { .. }
-            | Body::AppendReply { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::TimeoutNow
-            | Body::ReadIndexReply { .. } => return,
-        };
-        self.shared.send(from, answer);
-    }
-
-    /// Gives a message to the role it is for. Its term is ours, or it is a pre-vote.
-    fn dispatch(&mut self, message: Message) -> Result<(), StepError> {
-        let Message { from, body, .. } = message;
-        match body {
-            Body::PreVote { campaign, next_term, last } => {
-                let granted =
-                    next_term > self.term() && !self.is_loyal() && self.shared.is_complete_enough(last);
-                self.shared.send(from, Body::PreVoteReply { campaign, granted });
-            }
-            Body::RequestVote { campaign, last, .. } => {
-                let granted = self.request_vote(from, last);
-                self.shared.send(from, Body::RequestVoteReply { campaign, granted });
-            }
-            Body::PreVoteReply { campaign, granted } => self.pre_vote_reply(from, campaign, granted),
-            Body::RequestVoteReply { campaign, granted } => {
-                if let Role::Candidate(candidate) = &mut self.role {
-                    let tally = candidate.count(&self.shared, from, campaign, granted);
-                    self.elected(tally);
-                }
-            }
-            Body::AppendEntries { epoch, round, prev, commit, entries } => {
-                let sender = Sender { from, epoch, round };
-                let next = match self.heed(from) {
-                    Some((follower, shared)) => follower.append(shared, sender, prev, commit, &entries),
-                    None => Next::Stay,
-                };
-                self.turn(next);
-            }
-            Body::Heartbeat { epoch, round, prev, commit } => {
-                let sender = Sender { from, epoch, round };
-                if let Some((follower, shared)) = self.heed(from) {
-                    follower.heartbeat(shared, sender, prev, commit);
-                }
-            }
-            Body::InstallSnapshot { epoch, round, meta } => {
-                let sender = Sender { from, epoch, round };
-                let next = match self.heed(from) {
-                    Some((follower, shared)) => follower.install(shared, sender, &meta),
-                    None => Next::Stay,
-                };
-                self.turn(next);
-            }
-            Body::AppendReply { epoch, round, outcome } => {
-                if let Role::Leader(leader) = &mut self.role {
-                    let next = leader.append_reply(&mut self.shared, from, (epoch, round), outcome)?;
-                    self.turn(next);
-                }
-            }
-            Body::HeartbeatReply { epoch, round, matched, clock } => {
-                if let Role::Leader(leader) = &mut self.role {
-                    let next =
-                        leader.heartbeat_reply(&mut self.shared, from, (epoch, round), matched, clock)?;
-                    self.turn(next);
-                }
-            }
-            Body::TimeoutNow => {
-                if let Role::Follower(follower) = &self.role {
-                    let next = follower.timeout_now(&self.shared, from);
-                    self.turn(next);
-                }
-            }
-            Body::ReadIndex { start, request } => {
-                let asker = Asker::Follower { from, start, request };
-                let taken = match &mut self.role {
-                    Role::Leader(leader) => leader.read(&self.shared, asker),
-                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
-                };
-                if !taken {
-                    self.shared.send(from, Body::ReadIndexReply { start, request, index: None });
-                }
-            }
-            Body::ReadIndexReply { start, request, index } => {
-                if let Role::Follower(follower) = &mut self.role
-                    && start == self.shared.config.start
-                    && self.shared.term_leader == Some(from)
-                {
-                    follower.read_answered(&mut self.shared, request, index);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Follows `leader`, who leads this term; `None` if that cannot be and the node has halted.
-    fn heed(&mut self, leader: NodeId) -> Option<(&mut Follower, &mut Shared)> {
-        if self.shared.term_leader.is_some_and(|known| known != leader) {
-            let term = self.term();
-            self.halt(HaltReason::TwoLeaders { term, other: leader });
-            return None;
-        }
-        self.shared.term_leader = Some(leader);
-        if !matches!(self.role, Role::Follower(_)) {
-            self.follow();
-        }
-        let Role::Follower(follower) = &mut self.role else { return None };
-        follower.hear(&mut self.shared);
-        Some((follower, &mut self.shared))
-    }
-
-    /// Decides about a vote in the current term (dissertation 3.4, 3.6.1). The vote is given at most once, and never
-    /// once a leader of the term is known.
-    fn request_vote(&mut self, candidate: NodeId, last: LogId) -> bool {
-        let shared = &mut self.shared;
-        let free = shared.vote.is_none() && shared.term_leader.is_none();
-        let repeated = shared.vote == Some(candidate);
-        if !(free || repeated) || !shared.is_complete_enough(last) {
-            return false;
-        }
-        if free {
-            shared.vote_for(candidate);
-        }
-        if !matches!(self.role, Role::Follower(_)) {
-            self.follow();
-        }
-        if let Role::Follower(follower) = &mut self.role {
-            follower.be_patient(&mut self.shared);
-        }
-        true
-    }
-
-    fn pre_vote_reply(&mut self, from: NodeId, campaign: crate::CampaignId, granted: bool) {
-        let Role::PreCandidate(candidate) = &mut self.role else { return };
-        match candidate.count(&self.shared, from, campaign, granted) {
-            Tally::Won => self.turn(Next::Campaign { transfer: false }),
-            Tally::Lost => self.turn(Next::Follow),
-            Tally::Open => {}
-        }
-    }
-
-    fn elected(&mut self, tally: Tally) {
-        match tally {
-            Tally::Won => self.turn(Next::Lead),
-            Tally::Lost => self.turn(Next::Follow),
-            Tally::Open => {}
-        }
-    }
-
     fn tick(&mut self) {
         let now = self.shared.now.instant;
         self.shared.apply.tick(now);
@@ -607,7 +257,7 @@ impl Raft {
         Ok(())
     }
 
-    fn fetched(&mut self, id: crate::FetchId, entries: Vec<crate::Entry>) -> Result<(), StepError> {
+    fn fetched(&mut self, id: FetchId, entries: Vec<Entry>) -> Result<(), StepError> {
         if !self.shared.was_fetched(id) {
             return Err(StepError::Unexpected("entries that were never asked for"));
         }
@@ -623,7 +273,7 @@ impl Raft {
         Ok(())
     }
 
-    fn fetch_failed(&mut self, id: crate::FetchId) -> Result<(), StepError> {
+    fn fetch_failed(&mut self, id: FetchId) -> Result<(), StepError> {
         if !self.shared.was_fetched(id) {
             return Err(StepError::Unexpected("a fetch that was never asked for failed"));
         }
@@ -638,97 +288,9 @@ impl Raft {
         Ok(())
     }
 
-    /// Makes the transition a role asked for.
-    fn turn(&mut self, next: Next) {
-        match next {
-            Next::Stay => {}
-            Next::Follow => self.follow(),
-            Next::PreCampaign => self.pre_campaign(),
-            Next::Campaign { transfer } => self.campaign(transfer),
-            Next::Lead => self.lead(),
-            Next::Halt(reason) => self.halt(reason),
-        }
-    }
-
-    /// Adopts a later term. Only a follower's patience survives the change.
-    fn enter_term(&mut self, term: Term) {
-        self.shared.enter_term(term);
-        if let Role::Follower(follower) = &self.role {
-            self.role = Role::Follower(follower.clone().in_new_term(&mut self.shared));
-        } else {
-            self.follow();
-        }
-    }
-
-    /// Follows in the current term. Term and vote stay (SAFETY E4).
-    fn follow(&mut self) {
-        self.end_role();
-        let patience_ms = self.shared.election_timeout_ms();
-        self.role = Role::Follower(Follower::new(&self.shared, patience_ms));
-    }
-
-    fn pre_campaign(&mut self) {
-        self.end_role();
-        let candidate = Candidate::ask(&mut self.shared);
-        let tally = candidate.tally(&self.shared);
-        self.role = Role::PreCandidate(candidate);
-        if tally == Tally::Won {
-            self.campaign(false);
-        }
-    }
-
-    /// Stands for election in the next term, with the own vote. The last term there is cannot be reached: a message
-    /// that comes near it is refused (SAFETY E13).
-    fn campaign(&mut self, transfer: bool) {
-        let term = self.term().next();
-        if term == Term::MAX {
-            return;
-        }
-        self.end_role();
-        self.shared.enter_term(term);
-        let own = self.id();
-        self.shared.vote_for(own);
-        self.role = Role::Candidate(Candidate::stand(&mut self.shared, transfer));
-    }
-
-    fn lead(&mut self) {
-        self.shared.term_leader = Some(self.id());
-        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared)));
-    }
-
-    fn halt(&mut self, reason: HaltReason) {
-        self.end_role();
-        self.halted = Some(reason);
-        self.shared.out.messages.clear();
-        self.shared.out.events.push(Event::Halted(reason));
-    }
-
-    /// Fails the reads that were bound to the role.
-    fn end_role(&mut self) {
-        match &mut self.role {
-            Role::Follower(follower) => follower.end(&mut self.shared),
-            Role::Leader(leader) => leader.end(&mut self.shared),
-            Role::PreCandidate(_) | Role::Candidate(_) => {}
-        }
-    }
-
     /// Time never goes back, whatever the caller says.
     fn clock(&mut self, now: Now) {
         let instant = self.shared.now.instant.max(now.instant);
         self.shared.now = Now { instant, wall: now.wall };
-    }
-
-    /// Reports what changed.
-    fn tell(&mut self) {
-        let (role, term, leader) = (self.role(), self.term(), self.leader());
-        let conf_id = self.conf_id();
-        let before = std::mem::replace(&mut self.told, Told { role, term, leader, conf_id });
-        if (before.role, before.term, before.leader) != (role, term, leader) {
-            self.shared.out.events.push(Event::RoleChanged { role, term, leader });
-        }
-        if before.conf_id != conf_id {
-            let conf = self.conf().clone();
-            self.shared.out.events.push(Event::ConfChanged { id: conf_id, conf });
-        }
     }
 }

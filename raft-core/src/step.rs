@@ -1,0 +1,244 @@
+//! A message comes in: the term rules first, then the role it is for (dissertation 3.3, Figure 3.1).
+
+use crate::{
+    AppendOutcome, Body, CampaignId, Epoch, HaltReason, LogId, LogIndex, Message, NodeId, Raft, Round,
+    StepError,
+    follower::{Follower, Sender},
+    quorum::Tally,
+    raft::Role,
+    read_index::Asker,
+    shared::{Next, Shared},
+    validate,
+};
+
+impl Raft {
+    /// Checks a message against the term rules and gives it to the role.
+    pub(crate) fn message(&mut self, message: Message) -> Result<(), StepError> {
+        validate::message(&message, self.id(), self.term())?;
+        if message.term > self.term() {
+            if let Body::PreVote { .. } = message.body {
+                // A question about a later term changes nothing here (SAFETY E6).
+                return self.dispatch(message);
+            }
+            if self.ignores_later_term(&message) {
+                return Ok(());
+            }
+            self.enter_term(message.term);
+        } else if message.term < self.term() {
+            self.earlier_term(&message);
+            return Ok(());
+        }
+        self.dispatch(message)
+    }
+
+    /// Whether a message of a later term must not end this one.
+    fn ignores_later_term(&self, message: &Message) -> bool {
+        let leads_on = self.has_quorum();
+        // Strangers do not depose a leader that its members follow (SAFETY E10).
+        if leads_on && !self.conf().contains(message.from) {
+            return true;
+        }
+        match message.body {
+            // The transfer flag is honoured only in the term that follows the leader's own (SAFETY E8).
+            Body::RequestVote { transfer, .. } => {
+                !(transfer && message.term == self.term().next()) && self.is_loyal()
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::AppendReply { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => false,
+        }
+    }
+
+    /// Whether this node has a leader that it believes to live (SAFETY E7, E8).
+    fn is_loyal(&self) -> bool {
+        match &self.role {
+            Role::Follower(follower) => follower.is_loyal(&self.shared),
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            Role::Leader(leader) => leader.has_quorum(&self.shared),
+        }
+    }
+
+    /// Answers a message of an earlier term with the own term, so that its sender is freed (SAFETY E14).
+    ///
+    /// Epoch and round are not echoed: should the sender lead this term as well by now, they would count as its own of
+    /// this term, and an old round would confirm a new read (SAFETY P4, R1). No leader uses zero.
+    fn earlier_term(&mut self, message: &Message) {
+        let (from, clock) = (message.from, self.shared.now.wall);
+        let (epoch, round) = (Epoch(0), Round(0));
+        let answer = match &message.body {
+            Body::PreVote { campaign, .. } => Body::PreVoteReply { campaign: *campaign, granted: false },
+            Body::RequestVote { campaign, .. } => {
+                Body::RequestVoteReply { campaign: *campaign, granted: false }
+            }
+            Body::AppendEntries { prev, .. } => Body::AppendReply {
+                epoch,
+                round,
+                outcome: AppendOutcome::Rejected { prev: prev.index, hint: LogId::ZERO },
+            },
+            Body::InstallSnapshot { meta, .. } => Body::AppendReply {
+                epoch,
+                round,
+                outcome: AppendOutcome::Rejected { prev: meta.last.index, hint: LogId::ZERO },
+            },
+            Body::Heartbeat { .. } => Body::HeartbeatReply { epoch, round, matched: LogIndex::ZERO, clock },
+            Body::ReadIndex { start, request } => {
+                Body::ReadIndexReply { start: *start, request: *request, index: None }
+            }
+            // A pre-vote's answer comes from whatever term its sender is in: it is told apart by its campaign.
+            Body::PreVoteReply { campaign, granted } => {
+                return self.pre_vote_reply(from, *campaign, *granted);
+            }
+            Body::RequestVoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow
+            | Body::ReadIndexReply { .. } => return,
+        };
+        self.shared.send(from, answer);
+    }
+
+    /// Gives a message to the role it is for. Its term is ours, or it is a pre-vote.
+    fn dispatch(&mut self, message: Message) -> Result<(), StepError> {
+        let Message { from, body, .. } = message;
+        match body {
+            Body::PreVote { campaign, next_term, last } => {
+                let granted =
+                    next_term > self.term() && !self.is_loyal() && self.shared.is_complete_enough(last);
+                self.shared.send(from, Body::PreVoteReply { campaign, granted });
+            }
+            Body::RequestVote { campaign, last, .. } => {
+                let granted = self.request_vote(from, last);
+                self.shared.send(from, Body::RequestVoteReply { campaign, granted });
+            }
+            Body::PreVoteReply { campaign, granted } => self.pre_vote_reply(from, campaign, granted),
+            Body::RequestVoteReply { campaign, granted } => {
+                if let Role::Candidate(candidate) = &mut self.role {
+                    let tally = candidate.count(&self.shared, from, campaign, granted);
+                    self.elected(tally);
+                }
+            }
+            Body::AppendEntries { epoch, round, prev, commit, entries } => {
+                let sender = Sender { from, epoch, round };
+                let next = match self.heed(from) {
+                    Some((follower, shared)) => follower.append(shared, sender, prev, commit, &entries),
+                    None => Next::Stay,
+                };
+                self.turn(next);
+            }
+            Body::Heartbeat { epoch, round, prev, commit } => {
+                let sender = Sender { from, epoch, round };
+                if let Some((follower, shared)) = self.heed(from) {
+                    follower.heartbeat(shared, sender, prev, commit);
+                }
+            }
+            Body::InstallSnapshot { epoch, round, meta } => {
+                let sender = Sender { from, epoch, round };
+                let next = match self.heed(from) {
+                    Some((follower, shared)) => follower.install(shared, sender, &meta),
+                    None => Next::Stay,
+                };
+                self.turn(next);
+            }
+            Body::AppendReply { epoch, round, outcome } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    let next = leader.append_reply(&mut self.shared, from, (epoch, round), outcome)?;
+                    self.turn(next);
+                }
+            }
+            Body::HeartbeatReply { epoch, round, matched, clock } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    let next =
+                        leader.heartbeat_reply(&mut self.shared, from, (epoch, round), matched, clock)?;
+                    self.turn(next);
+                }
+            }
+            Body::TimeoutNow => {
+                if let Role::Follower(follower) = &self.role {
+                    let next = follower.timeout_now(&self.shared, from);
+                    self.turn(next);
+                }
+            }
+            Body::ReadIndex { start, request } => {
+                let asker = Asker::Follower { from, start, request };
+                let taken = match &mut self.role {
+                    Role::Leader(leader) => leader.read(&self.shared, asker),
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
+                };
+                if !taken {
+                    self.shared.send(from, Body::ReadIndexReply { start, request, index: None });
+                }
+            }
+            Body::ReadIndexReply { start, request, index } => {
+                if let Role::Follower(follower) = &mut self.role
+                    && start == self.shared.config.start
+                    && self.shared.term_leader == Some(from)
+                {
+                    follower.read_answered(&mut self.shared, request, index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows `leader`, who leads this term; `None` if that cannot be and the node has halted.
+    fn heed(&mut self, leader: NodeId) -> Option<(&mut Follower, &mut Shared)> {
+        if self.shared.term_leader.is_some_and(|known| known != leader) {
+            let term = self.term();
+            self.halt(HaltReason::TwoLeaders { term, other: leader });
+            return None;
+        }
+        self.shared.term_leader = Some(leader);
+        if !matches!(self.role, Role::Follower(_)) {
+            self.follow();
+        }
+        let Role::Follower(follower) = &mut self.role else { return None };
+        follower.hear(&mut self.shared);
+        Some((follower, &mut self.shared))
+    }
+
+    /// Decides about a vote in the current term (dissertation 3.4, 3.6.1). The vote is given at most once, and never
+    /// once a leader of the term is known.
+    fn request_vote(&mut self, candidate: NodeId, last: LogId) -> bool {
+        let shared = &mut self.shared;
+        let free = shared.vote.is_none() && shared.term_leader.is_none();
+        let repeated = shared.vote == Some(candidate);
+        if !(free || repeated) || !shared.is_complete_enough(last) {
+            return false;
+        }
+        if free {
+            shared.vote_for(candidate);
+        }
+        if !matches!(self.role, Role::Follower(_)) {
+            self.follow();
+        }
+        if let Role::Follower(follower) = &mut self.role {
+            follower.be_patient(&mut self.shared);
+        }
+        true
+    }
+
+    fn pre_vote_reply(&mut self, from: NodeId, campaign: CampaignId, granted: bool) {
+        let Role::PreCandidate(candidate) = &mut self.role else { return };
+        match candidate.count(&self.shared, from, campaign, granted) {
+            Tally::Won => self.turn(Next::Campaign { transfer: false }),
+            Tally::Lost => self.turn(Next::Follow),
+            Tally::Open => {}
+        }
+    }
+
+    pub(crate) fn elected(&mut self, tally: Tally) {
+        match tally {
+            Tally::Won => self.turn(Next::Lead),
+            Tally::Lost => self.turn(Next::Follow),
+            Tally::Open => {}
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! From one role to another: the only place where it happens, and where it is told.
+
+use crate::{
+    Event, HaltReason, Raft, Term,
+    candidate::Candidate,
+    follower::Follower,
+    leader::Leader,
+    quorum::Tally,
+    raft::{Role, Told},
+    shared::Next,
+};
+
+impl Raft {
+    /// Makes the transition a role asked for.
+    pub(crate) fn turn(&mut self, next: Next) {
+        match next {
+            Next::Stay => {}
+            Next::Follow => self.follow(),
+            Next::PreCampaign => self.pre_campaign(),
+            Next::Campaign { transfer } => self.campaign(transfer),
+            Next::Lead => self.lead(),
+            Next::Halt(reason) => self.halt(reason),
+        }
+    }
+
+    /// Adopts a later term. Only a follower's patience survives the change.
+    pub(crate) fn enter_term(&mut self, term: Term) {
+        self.shared.enter_term(term);
+        if let Role::Follower(follower) = &self.role {
+            self.role = Role::Follower(follower.clone().in_new_term(&mut self.shared));
+        } else {
+            self.follow();
+        }
+    }
+
+    /// Follows in the current term. Term and vote stay (SAFETY E4).
+    pub(crate) fn follow(&mut self) {
+        self.end_role();
+        let patience_ms = self.shared.election_timeout_ms();
+        self.role = Role::Follower(Follower::new(&self.shared, patience_ms));
+    }
+
+    fn pre_campaign(&mut self) {
+        self.end_role();
+        let candidate = Candidate::ask(&mut self.shared);
+        let tally = candidate.tally(&self.shared);
+        self.role = Role::PreCandidate(candidate);
+        if tally == Tally::Won {
+            self.campaign(false);
+        }
+    }
+
+    /// Stands for election in the next term, with the own vote. The last term there is cannot be reached: a message
+    /// that comes near it is refused (SAFETY E13).
+    fn campaign(&mut self, transfer: bool) {
+        let term = self.term().next();
+        if term == Term::MAX {
+            return;
+        }
+        self.end_role();
+        self.shared.enter_term(term);
+        let own = self.id();
+        self.shared.vote_for(own);
+        self.role = Role::Candidate(Candidate::stand(&mut self.shared, transfer));
+    }
+
+    fn lead(&mut self) {
+        self.shared.term_leader = Some(self.id());
+        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared)));
+    }
+
+    pub(crate) fn halt(&mut self, reason: HaltReason) {
+        self.end_role();
+        self.halted = Some(reason);
+        self.shared.out.messages.clear();
+        self.shared.out.events.push(Event::Halted(reason));
+    }
+
+    /// Fails the reads that were bound to the role.
+    fn end_role(&mut self) {
+        match &mut self.role {
+            Role::Follower(follower) => follower.end(&mut self.shared),
+            Role::Leader(leader) => leader.end(&mut self.shared),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+
+    /// Reports what changed.
+    pub(crate) fn tell(&mut self) {
+        let (role, term, leader) = (self.role(), self.term(), self.leader());
+        let conf_id = self.conf_id();
+        let before = std::mem::replace(&mut self.told, Told { role, term, leader, conf_id });
+        if (before.role, before.term, before.leader) != (role, term, leader) {
+            self.shared.out.events.push(Event::RoleChanged { role, term, leader });
+        }
+        if before.conf_id != conf_id {
+            let conf = self.conf().clone();
+            self.shared.out.events.push(Event::ConfChanged { id: conf_id, conf });
+        }
+    }
+}
