@@ -7,16 +7,13 @@ use super::{
     Sim,
     clock::{Event, MILLI, NEVER, NodeClock, Time},
     coverage::Mark,
-    disk::{Snapshot, Stored, chain},
-    network::{Parcel, id, place},
-    rules::{
-        Checked, View, answered, check, e6_pre_vote_changes_nothing, e13_absurd_term_refused, snapshot_hash,
-    },
-    trace,
+    disk::{Snapshot, chain},
+    network::id,
+    rules::{Checked, check},
 };
 use crate::{
-    Apply, Body, ConfState, Entry, EntryKind, Fetch, Input, LogId, LogIndex, Message, NodeId, Now, Raft,
-    Ready, RoleKind, SnapshotMeta, StartNumber, Term, Timestamp,
+    Apply, ConfState, Entry, EntryKind, Fetch, Input, LogId, LogIndex, NodeId, Raft, RoleKind, SnapshotMeta,
+    StartNumber, Timestamp,
 };
 
 /// A node's process, if it runs, and what outlives it (its disk is kept beside it).
@@ -30,18 +27,18 @@ pub(super) struct Node {
     /// The next sync fails.
     pub(super) sync_fails: bool,
     /// When its timer event is due.
-    timer: Time,
+    pub(super) timer: Time,
     /// A [`Event::Drain`] is planned.
-    drain_planned: bool,
+    pub(super) drain_planned: bool,
     /// Which rule demands an answer to whom in the next output.
-    owes: Option<(&'static str, NodeId)>,
+    pub(super) owes: Option<(&'static str, NodeId)>,
     /// The last planned [`Event::Told`].
-    told: Time,
-    apply: VecDeque<Apply>,
+    pub(super) told: Time,
+    pub(super) apply: VecDeque<Apply>,
     pub(super) machine: StateMachine,
-    fetches: Vec<(Fetch, Option<Vec<Entry>>)>,
+    pub(super) fetches: Vec<(Fetch, Option<Vec<Entry>>)>,
     /// Snapshot files that no durable write has marked yet.
-    files: Vec<Snapshot>,
+    pub(super) files: Vec<Snapshot>,
     /// The snapshot being written.
     taking: Option<Snapshot>,
 }
@@ -202,7 +199,7 @@ impl Sim {
     }
 
     /// Whether an event of this run still counts.
-    fn is_current(&self, n: usize, run: u32) -> bool {
+    pub(super) fn is_current(&self, n: usize, run: u32) -> bool {
         self.nodes[n].run == run && self.is_up(n)
     }
 
@@ -325,7 +322,7 @@ impl Sim {
         self.input(n, Input::Persisted(write))
     }
 
-    fn plan_sync(&mut self, n: usize, sync: u32) {
+    pub(super) fn plan_sync(&mut self, n: usize, sync: u32) {
         let run = self.nodes[n].run;
         let time = self.random.between(MILLI / 20, self.storm.sync_max);
         let begin = self.disks[n].stalled_until.max(self.agenda.now());
@@ -372,12 +369,12 @@ impl Sim {
         self.input(n, Input::Applied(applied))
     }
 
-    fn plan_apply(&mut self, n: usize) {
+    pub(super) fn plan_apply(&mut self, n: usize) {
         let time = self.random.between(MILLI / 100, MILLI / 2);
         self.agenda.plan_in(time, Event::Applied(place8(n), self.nodes[n].run));
     }
 
-    fn read_log(&self, n: usize, fetch: &Fetch) -> Vec<Entry> {
+    pub(super) fn read_log(&self, n: usize, fetch: &Fetch) -> Vec<Entry> {
         let log = &self.ghost.members[n].log;
         let mut entries = Vec::new();
         let mut bytes = 0;
@@ -406,7 +403,7 @@ impl Sim {
         self.agenda.plan_in(time, Event::SnapshotTaken(place8(n), node.run));
     }
 
-    fn keep_file(&mut self, n: usize, snapshot: Snapshot) {
+    pub(super) fn keep_file(&mut self, n: usize, snapshot: Snapshot) {
         let files = &mut self.nodes[n].files;
         files.retain(|file| file.meta.last != snapshot.meta.last);
         files.push(snapshot);
@@ -421,309 +418,6 @@ impl Sim {
             self.input(n, Input::PeerConnected(peer))
         }
     }
-
-    // --- Inputs. ---
-
-    /// A message arrives.
-    pub(super) fn deliver(&mut self, slot: u32) -> Checked {
-        let Some(parcel) = self.network.arrive(slot, &mut self.coverage) else { return Ok(()) };
-        let n = place(parcel.message.to);
-        if !self.is_up(n) {
-            return Ok(());
-        }
-        let until = self.nodes[n].paused_until;
-        if until > self.agenda.now() {
-            self.network.postpone(parcel, until, &mut self.agenda);
-            return Ok(());
-        }
-        let Parcel { message, snapshot, .. } = parcel;
-        self.trace.line(self.agenda.now(), || format!("   recv {}", trace::message(&message)));
-        if let Some(snapshot) = snapshot {
-            self.keep_file(n, snapshot);
-        }
-        let now = self.nodes[n].clock.now(self.agenda.now());
-        let Some(core) = &self.nodes[n].core else { return Ok(()) };
-        let before = (core.term(), core.role(), core.next_deadline());
-        self.ghost.receives(n, &message, now.instant, &mut self.coverage);
-        let (from, term, pre_vote) =
-            (message.from, message.term, matches!(message.body, Body::PreVote { .. }));
-        let asks = match &message.body {
-            Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < before.0 => Some("E14"),
-            Body::PreVote { .. } if term < before.0 => Some("E6"),
-            Body::PreVote { .. } if matches!(before.1, RoleKind::PreCandidate | RoleKind::Candidate) => {
-                Some("E7")
-            }
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::RequestVote { .. }
-            | Body::RequestVoteReply { .. }
-            | Body::AppendEntries { .. }
-            | Body::AppendReply { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::InstallSnapshot { .. }
-            | Body::TimeoutNow
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => None,
-        };
-        if asks.is_some() && !self.nodes[n].drain_planned {
-            self.nodes[n].owes = asks.map(|rule| (rule, from));
-        }
-        self.handle(n, now, Input::Message(message))?;
-        if pre_vote && let Some(core) = &self.nodes[n].core {
-            let after = (core.term(), core.role(), core.next_deadline());
-            e6_pre_vote_changes_nothing(id(n), &before, &after)?;
-        }
-        self.after_input(n)
-    }
-
-    /// A message with a term that cannot be.
-    pub(super) fn deliver_absurd(&mut self, n: usize, from: usize) -> Checked {
-        let now = self.nodes[n].clock.now(self.agenda.now());
-        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
-        let before = core.term();
-        let term = match self.random.below(3) {
-            0 => Term::ZERO,
-            1 => Term::MAX,
-            _ => Term(before.0 + (1 << 32) + 1),
-        };
-        let body = Body::RequestVote {
-            campaign: crate::CampaignId(1),
-            last: LogId { term: before, index: LogIndex(1 << 40) },
-            transfer: true,
-        };
-        let message = Message { from: id(from), to: id(n), term, body };
-        let refused = core.handle(now, Input::Message(message)).is_err();
-        self.coverage.hit(Mark::AbsurdTermRefused);
-        e13_absurd_term_refused(id(n), refused, before, core.term())
-    }
-
-    /// One input and all that follows from it at once.
-    pub(super) fn input(&mut self, n: usize, input: Input) -> Checked {
-        let now = self.nodes[n].clock.now(self.agenda.now());
-        self.trace.line(self.agenda.now(), || {
-            if let Input::Fetched { entries, .. } = &input {
-                return format!("{} < Fetched {} entries", id(n), entries.len());
-            }
-            format!("{} < {input:?}", id(n))
-        });
-        self.handle(n, now, input)?;
-        self.after_input(n)
-    }
-
-    fn handle(&mut self, n: usize, now: Now, input: Input) -> Checked {
-        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
-        let done = core.handle(now, input);
-        check(done.is_ok(), "STEP", || format!("{} refused what is true: {done:?}", id(n)))
-    }
-
-    /// Compares what the core shows with what it showed, then hands out its work, or waits for more inputs.
-    pub(super) fn after_input(&mut self, n: usize) -> Checked {
-        let Some(core) = &self.nodes[n].core else { return Ok(()) };
-        let view =
-            View { term: core.term(), role: core.role(), leader: core.leader(), commit: core.commit() };
-        self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
-        for committed in self.ghost.unreported() {
-            self.workload.x2_committed_once(committed)?;
-        }
-        if self.nodes[n].drain_planned {
-            self.nodes[n].owes = None;
-            return Ok(());
-        }
-        if self.random.chance(self.storm.batching) {
-            self.nodes[n].drain_planned = true;
-            self.nodes[n].owes = None;
-            let delay = self.random.between(MILLI / 10, 3 * MILLI);
-            self.agenda.plan_in(delay, Event::Drain(place8(n), self.nodes[n].run));
-            return Ok(());
-        }
-        self.drain(n)
-    }
-
-    // --- Outputs. ---
-
-    fn drain(&mut self, n: usize) -> Checked {
-        if self.ghost.members[n].inputs > 1 {
-            self.coverage.hit(Mark::InputsBatched);
-        }
-        let run = self.nodes[n].run;
-        let ready = self.nodes[n].core.as_mut().and_then(Raft::take_ready);
-        if let Some((rule, asker)) = self.nodes[n].owes.take() {
-            let term = self.ghost.members[n].term;
-            if self.ghost.is_settled(n, self.disks[n].durable.hard_state)
-                && self.nodes[n].told <= self.agenda.now()
-            {
-                let messages = ready.as_ref().map_or(&[][..], |ready| &ready.messages);
-                answered(rule, id(n), asker, term, messages)?;
-            }
-        }
-        match ready {
-            Some(ready) => self.carry_out(n, ready)?,
-            None => self.ghost.members[n].inputs = 0,
-        }
-        if self.is_current(n, run) {
-            self.arm(n);
-        }
-        Ok(())
-    }
-
-    /// Carries out one output, effect by effect.
-    fn carry_out(&mut self, n: usize, ready: Ready) -> Checked {
-        let now = self.agenda.now();
-        for event in &ready.events {
-            self.trace.line(now, || format!("{} ! {event:?}", id(n)));
-        }
-        if let Some(write) = &ready.write {
-            self.trace.line(now, || format!("{} > {}", id(n), trace::write(write)));
-        }
-        let mark = ready.write.as_ref().and_then(|write| write.snapshot.as_ref());
-        let snapshot = mark.and_then(|mark| {
-            self.nodes[n].files.iter().find(|file| file.meta.last == mark.meta.last).cloned()
-        });
-        let hash = snapshot.as_ref().map(|snapshot| snapshot.hash);
-        self.ghost.hands_out(n, &ready, hash, &self.disks[n].durable, &mut self.coverage)?;
-        let Ready { messages, write, apply, reads, fetches, compact, events: _ } = ready;
-        let write = write.map(|write| Stored { write, snapshot });
-        debug_assert_eq!(write.as_ref().and_then(snapshot_hash), hash);
-
-        // Any order is allowed; the crash, if one comes, falls between any two effects.
-        let effects =
-            messages.len() + usize::from(write.is_some()) + apply.len() + reads.len() + fetches.len();
-        let mut left = usize::MAX;
-        if self.random.chance(self.storm.interruption) {
-            left = self.random.index(effects + 1);
-            if left > 0 && left < effects {
-                self.coverage.hit(Mark::CrashBetweenEffects);
-            }
-        }
-        let before_write = if self.storms { self.random.index(messages.len() + 1) } else { messages.len() };
-        let mut write = write;
-        for (number, message) in messages.into_iter().enumerate() {
-            if number == before_write
-                && let Some(write) = write.take()
-            {
-                if interrupted(&mut left) {
-                    return self.interrupt(n);
-                }
-                self.write(n, write);
-            }
-            if interrupted(&mut left) {
-                return self.interrupt(n);
-            }
-            self.send(n, message)?;
-        }
-        if let Some(write) = write {
-            if interrupted(&mut left) {
-                return self.interrupt(n);
-            }
-            self.write(n, write);
-        }
-        for work in apply {
-            if interrupted(&mut left) {
-                return self.interrupt(n);
-            }
-            let idle = self.nodes[n].apply.is_empty();
-            self.nodes[n].apply.push_back(work);
-            if idle {
-                self.plan_apply(n);
-            }
-        }
-        for outcome in reads {
-            if interrupted(&mut left) {
-                return self.interrupt(n);
-            }
-            let leads = self.ghost.members[n].role == RoleKind::Leader;
-            self.workload.read_answered(n, outcome, leads, &mut self.coverage)?;
-            self.workload.serve_reads(n, self.nodes[n].machine.last.index);
-        }
-        for fetch in fetches {
-            if interrupted(&mut left) {
-                return self.interrupt(n);
-            }
-            self.trace.line(now, || format!("{} > {fetch:?}", id(n)));
-            let early = self.random.chance(500).then(|| self.read_log(n, &fetch));
-            self.nodes[n].fetches.push((fetch, early));
-            let time = self.random.between(MILLI / 20, 2 * self.storm.sync_max);
-            self.agenda.plan_in(time, Event::Fetched(place8(n), self.nodes[n].run, fetch.id));
-        }
-        if left == 0 {
-            return self.interrupt(n);
-        }
-        if let Some(index) = compact {
-            // The log drops whole files: it may keep more than it must.
-            let log = &mut self.disks[n].durable.log;
-            let before = log.start().index;
-            let kept = if self.random.chance(500) { index.minus(self.random.below(8)) } else { index };
-            log.compact(kept);
-            if log.start().index > before {
-                self.coverage.hit(Mark::Compacted);
-            }
-        }
-        Ok(())
-    }
-
-    fn interrupt(&mut self, n: usize) -> Checked {
-        let power_lost = self.random.chance(500);
-        self.crash(n, power_lost);
-        Ok(())
-    }
-
-    fn write(&mut self, n: usize, stored: Stored) {
-        self.disks[n].write(stored);
-        if let Some(sync) = self.disks[n].begin_sync() {
-            self.plan_sync(n, sync);
-        }
-    }
-
-    fn send(&mut self, n: usize, message: Message) -> Checked {
-        self.ghost.sends(&message, &self.disks, &mut self.coverage)?;
-        self.trace.line(self.agenda.now(), || format!("   send {}", trace::message(&message)));
-        let mut snapshot = None;
-        let mut broke = None;
-        if let Body::InstallSnapshot { epoch, meta, .. } = &message.body {
-            self.coverage.hit(Mark::SnapshotSent);
-            let durable = &self.disks[n].durable.snapshot;
-            snapshot = self.nodes[n].files.iter().chain([durable]).find(|file| file.meta == **meta).cloned();
-            broke = Some((message.to, *epoch));
-            if snapshot.is_none() {
-                return check(false, "N7", || {
-                    format!("{} sent a snapshot it does not have: {meta:?}", id(n))
-                });
-            }
-        }
-        let sent =
-            self.network.send(message, snapshot, &mut self.agenda, &mut self.random, &mut self.coverage);
-        if let Some((to, epoch)) = broke
-            && !sent
-        {
-            self.coverage.hit(Mark::SnapshotLost);
-            if self.random.chance(500) {
-                let delay = self.random.between(MILLI, 20 * MILLI);
-                self.agenda.plan_in(delay, Event::SnapshotBroke(place8(n), self.nodes[n].run, to, epoch));
-            }
-        }
-        Ok(())
-    }
-
-    /// Plans the timer event, unless an earlier one is planned: that one will look again.
-    pub(super) fn arm(&mut self, n: usize) {
-        let node = &mut self.nodes[n];
-        let Some(deadline) = node.core.as_ref().and_then(Raft::next_deadline) else { return };
-        let due = node.clock.time_of(deadline).max(self.agenda.now());
-        if due < node.timer {
-            node.timer = due;
-            self.agenda.plan(due, Event::Timer(place8(n)));
-        }
-    }
-}
-
-/// Counts an effect; true if the crash comes before it.
-fn interrupted(left: &mut usize) -> bool {
-    if *left == 0 {
-        return true;
-    }
-    *left -= 1;
-    false
 }
 
 /// A node's place as events carry it.

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 
-use super::*;
-use crate::{ConfState, Entries, EntryKind, Round, SnapshotMark, SnapshotMeta, Timestamp, WriteId};
+use super::{plain::*, *};
+use crate::{
+    AppendOutcome, Apply, Body, ConfState, Entries, EntryKind, Event, Message, Ready, Round, SnapshotMark,
+    SnapshotMeta, Timestamp, Write, WriteId, sim::disk::Disk,
+};
 
 /// Three nodes, of which the first was elected in term 2.
 struct World {

@@ -1,0 +1,139 @@
+//! Faults that are started on purpose, one at a time.
+
+use super::{
+    Sim,
+    clock::{Event, MILLI},
+    coverage::Mark,
+    network::{id, place},
+    rules::Checked,
+    schedule::{Fault, Phase},
+};
+use crate::{Body, Message, RoleKind};
+
+impl Sim {
+    pub(super) fn fault(&mut self) -> Checked {
+        let Phase::Storm { until } = self.phase else { return Ok(()) };
+        let pause = self.random.between(self.storm.fault_every / 4, self.storm.fault_every * 2);
+        if self.agenda.now() + pause < until {
+            self.agenda.plan_in(pause, Event::Fault);
+        }
+        if self.storm.faults.is_empty() {
+            return Ok(());
+        }
+        let fault = self.storm.faults[self.random.index(self.storm.faults.len())];
+        let nodes = self.nodes.len();
+        let n = self.random.index(nodes);
+        let other = (n + 1 + self.random.index(nodes - 1)) % nodes;
+        let now = self.agenda.now();
+        self.trace.line(now, || format!("*** {fault:?} {} {}", id(n), id(other)));
+        match fault {
+            Fault::OneWayCut => {
+                self.network.set_cut(n, other, true);
+                if !self.network.is_cut(other, n) {
+                    self.coverage.hit(Mark::OneWayCut);
+                }
+            }
+            Fault::Partition => {
+                self.coverage.hit(Mark::Partition);
+                let side = self.random.next();
+                for from in 0..nodes {
+                    for to in 0..nodes {
+                        self.network.set_cut(from, to, (side >> from ^ side >> to) & 1 == 1);
+                    }
+                }
+            }
+            Fault::Isolate => {
+                self.coverage.hit(Mark::Isolation);
+                let n = self.some_node();
+                for peer in 0..nodes {
+                    self.network.set_cut(n, peer, true);
+                    self.network.set_cut(peer, n, true);
+                }
+            }
+            Fault::SlowLink => {
+                self.coverage.hit(Mark::SlowLink);
+                self.network.set_slow(n, other);
+            }
+            Fault::MendLinks => self.network.heal(),
+            Fault::CrashProcess | Fault::CrashMachine => {
+                if self.is_up(n) {
+                    self.crash(n, fault == Fault::CrashMachine);
+                }
+            }
+            Fault::CrashLeader => {
+                let n = self.some_node();
+                if self.is_up(n) {
+                    let power_lost = self.random.chance(500);
+                    self.crash(n, power_lost);
+                }
+            }
+            Fault::CrashAll => {
+                self.coverage.hit(Mark::AllCrashed);
+                for n in 0..nodes {
+                    if self.is_up(n) {
+                        self.crash(n, true);
+                    }
+                }
+            }
+            Fault::PowerCutWhileDown => {
+                if self.is_up(n) {
+                    self.crash(n, false);
+                }
+                if self.disks[n].has_cached() {
+                    self.coverage.hit(Mark::PowerCutWhileDown);
+                }
+                self.disks[n].crash_machine(&mut self.random, &mut self.coverage);
+            }
+            Fault::StallDisk => {
+                self.coverage.hit(Mark::DiskStalled);
+                self.disks[n].stalled_until = now + self.random.between(50 * MILLI, 3000 * MILLI);
+            }
+            Fault::FailDisk => self.nodes[n].sync_fails = true,
+            Fault::Pause => {
+                self.coverage.hit(Mark::Paused);
+                self.nodes[n].paused_until = now + self.random.between(5 * MILLI, 2000 * MILLI);
+            }
+            Fault::JumpWallClock => {
+                self.coverage.hit(Mark::WallClockJump);
+                self.nodes[n].clock.wall = self.random.below(1 << 42);
+            }
+            Fault::Transfer => self.hand_over(n)?,
+            Fault::AbsurdTerm => self.deliver_absurd(n, other)?,
+            Fault::PeerNews => {
+                if self.is_up(n) && self.nodes[n].paused_until <= now {
+                    let died = self.random.chance(500);
+                    self.peer_news(n, id(other), died)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The leader is asked to hand over; or it tells a follower to campaign at once, ready for it or not (dissertation
+    /// 3.10).
+    pub(super) fn hand_over(&mut self, to: usize) -> Checked {
+        let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
+        let n = place(leader);
+        let member = &self.ghost.members[n];
+        let now = self.agenda.now();
+        if n == to
+            || member.role != RoleKind::Leader
+            || member.term != term
+            || self.nodes[n].paused_until > now
+        {
+            return Ok(());
+        }
+        if self.random.chance(500) {
+            let now = self.nodes[n].clock.now(now);
+            let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+            if core.transfer_leadership(now, id(to)).is_ok() {
+                self.coverage.hit(Mark::TransferStarted);
+            }
+            return self.after_input(n);
+        }
+        self.coverage.hit(Mark::CampaignForced);
+        let message = Message { from: leader, to: id(to), term, body: Body::TimeoutNow };
+        self.network.send(message, None, &mut self.agenda, &mut self.random, &mut self.coverage);
+        Ok(())
+    }
+}

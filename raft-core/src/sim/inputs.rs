@@ -1,0 +1,130 @@
+//! What a core is handed: messages and everything else, and what it then shows.
+
+use super::{
+    Sim,
+    clock::{Event, MILLI},
+    coverage::Mark,
+    network::{Parcel, id, place},
+    node::place8,
+    rules::{Checked, View, check, e6_pre_vote_changes_nothing, e13_absurd_term_refused},
+    trace,
+};
+use crate::{Body, Input, LogId, LogIndex, Message, Now, RoleKind, Term};
+
+impl Sim {
+    /// A message arrives.
+    pub(super) fn deliver(&mut self, slot: u32) -> Checked {
+        let Some(parcel) = self.network.arrive(slot, &mut self.coverage) else { return Ok(()) };
+        let n = place(parcel.message.to);
+        if !self.is_up(n) {
+            return Ok(());
+        }
+        let until = self.nodes[n].paused_until;
+        if until > self.agenda.now() {
+            self.network.postpone(parcel, until, &mut self.agenda);
+            return Ok(());
+        }
+        let Parcel { message, snapshot, .. } = parcel;
+        self.trace.line(self.agenda.now(), || format!("   recv {}", trace::message(&message)));
+        if let Some(snapshot) = snapshot {
+            self.keep_file(n, snapshot);
+        }
+        let now = self.nodes[n].clock.now(self.agenda.now());
+        let Some(core) = &self.nodes[n].core else { return Ok(()) };
+        let before = (core.term(), core.role(), core.next_deadline());
+        self.ghost.receives(n, &message, now.instant, &mut self.coverage);
+        let (from, term, pre_vote) =
+            (message.from, message.term, matches!(message.body, Body::PreVote { .. }));
+        let asks = match &message.body {
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < before.0 => Some("E14"),
+            Body::PreVote { .. } if term < before.0 => Some("E6"),
+            Body::PreVote { .. } if matches!(before.1, RoleKind::PreCandidate | RoleKind::Candidate) => {
+                Some("E7")
+            }
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::RequestVote { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::AppendReply { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::InstallSnapshot { .. }
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => None,
+        };
+        if asks.is_some() && !self.nodes[n].drain_planned {
+            self.nodes[n].owes = asks.map(|rule| (rule, from));
+        }
+        self.handle(n, now, Input::Message(message))?;
+        if pre_vote && let Some(core) = &self.nodes[n].core {
+            let after = (core.term(), core.role(), core.next_deadline());
+            e6_pre_vote_changes_nothing(id(n), &before, &after)?;
+        }
+        self.after_input(n)
+    }
+
+    /// A message with a term that cannot be.
+    pub(super) fn deliver_absurd(&mut self, n: usize, from: usize) -> Checked {
+        let now = self.nodes[n].clock.now(self.agenda.now());
+        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+        let before = core.term();
+        let term = match self.random.below(3) {
+            0 => Term::ZERO,
+            1 => Term::MAX,
+            _ => Term(before.0 + (1 << 32) + 1),
+        };
+        let body = Body::RequestVote {
+            campaign: crate::CampaignId(1),
+            last: LogId { term: before, index: LogIndex(1 << 40) },
+            transfer: true,
+        };
+        let message = Message { from: id(from), to: id(n), term, body };
+        let refused = core.handle(now, Input::Message(message)).is_err();
+        self.coverage.hit(Mark::AbsurdTermRefused);
+        e13_absurd_term_refused(id(n), refused, before, core.term())
+    }
+
+    /// One input and all that follows from it at once.
+    pub(super) fn input(&mut self, n: usize, input: Input) -> Checked {
+        let now = self.nodes[n].clock.now(self.agenda.now());
+        self.trace.line(self.agenda.now(), || {
+            if let Input::Fetched { entries, .. } = &input {
+                return format!("{} < Fetched {} entries", id(n), entries.len());
+            }
+            format!("{} < {input:?}", id(n))
+        });
+        self.handle(n, now, input)?;
+        self.after_input(n)
+    }
+
+    fn handle(&mut self, n: usize, now: Now, input: Input) -> Checked {
+        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+        let done = core.handle(now, input);
+        check(done.is_ok(), "STEP", || format!("{} refused what is true: {done:?}", id(n)))
+    }
+
+    /// Compares what the core shows with what it showed, then hands out its work, or waits for more inputs.
+    pub(super) fn after_input(&mut self, n: usize) -> Checked {
+        let Some(core) = &self.nodes[n].core else { return Ok(()) };
+        let view =
+            View { term: core.term(), role: core.role(), leader: core.leader(), commit: core.commit() };
+        self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
+        for committed in self.ghost.unreported() {
+            self.workload.x2_committed_once(committed)?;
+        }
+        if self.nodes[n].drain_planned {
+            self.nodes[n].owes = None;
+            return Ok(());
+        }
+        if self.random.chance(self.storm.batching) {
+            self.nodes[n].drain_planned = true;
+            self.nodes[n].owes = None;
+            let delay = self.random.between(MILLI / 10, 3 * MILLI);
+            self.agenda.plan_in(delay, Event::Drain(place8(n), self.nodes[n].run));
+            return Ok(());
+        }
+        self.drain(n)
+    }
+}

@@ -1,0 +1,121 @@
+//! Storms begin and end, and the cluster must recover from each (V1, V2).
+
+use super::{
+    Sim,
+    clock::{Event, MILLI, Time},
+    coverage::Mark,
+    network::{Weather, id, place},
+    rules::{Checked, check},
+    schedule::{Phase, Storm},
+    workload::Answer,
+};
+
+impl Sim {
+    pub(super) fn phase(&mut self) -> Checked {
+        let now = self.agenda.now();
+        if !self.storms {
+            return Ok(());
+        }
+        self.agenda.plan_in(10 * MILLI, Event::Phase);
+        match self.phase {
+            Phase::Calm => self.begin_storm(),
+            Phase::Storm { until } => {
+                if now >= until {
+                    self.heal()?;
+                }
+            }
+            Phase::Healing { settled, deadline, command } => {
+                if now < settled {
+                    return Ok(());
+                }
+                if self.has_recovered(command) {
+                    let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
+                    self.trace.line(now, || format!("*** recovered under {leader} in term {term}"));
+                    let until = now + 6 * self.election_timeout();
+                    self.phase = Phase::Stable { since: now, until, term };
+                    return Ok(());
+                }
+                check(now < deadline, "V1", || self.state_of_cluster("no recovery"))?;
+                let waits = command.is_some_and(|command| {
+                    matches!(self.workload.answer(command), Answer::Waiting | Answer::Committed)
+                });
+                if !waits && let Some((_, leader)) = self.ghost.latest_leader() {
+                    let command = self.propose(place(leader), 0)?;
+                    self.phase = Phase::Healing { settled, deadline, command };
+                }
+            }
+            Phase::Stable { since, until, term } => {
+                let held = self.ghost.members.iter().all(|member| member.term == term);
+                check(held, "V1", || self.state_of_cluster("the term changed without need"))?;
+                if now >= until {
+                    self.workload.r2_reads_are_answered(since + 2 * self.election_timeout())?;
+                    self.coverage.hit(Mark::Healed);
+                    self.begin_storm();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_storm(&mut self) {
+        let now = self.agenda.now();
+        self.storm = Storm::drawn(&mut self.random);
+        self.network.weather = self.storm.weather;
+        self.phase = Phase::Storm { until: now + self.random.between(300, 6000) * MILLI };
+        self.agenda.plan_in(MILLI, Event::Fault);
+        let storm = &self.storm;
+        self.trace.line(now, || format!("*** {storm:?}"));
+    }
+
+    pub(super) fn heal(&mut self) -> Checked {
+        let now = self.agenda.now();
+        self.trace.line(now, || "*** all faults stop".to_owned());
+        // What is still on its way may arrive late; what was postponed arrives as well.
+        let paused = self.nodes.iter().map(|node| node.paused_until).max().unwrap_or_default();
+        let settled = paused.max(now + 2 * 8 * self.storm.weather.delay_max);
+        self.storm = Storm::calm(5 * MILLI);
+        self.network.weather = Weather::FAIR;
+        self.network.heal();
+        for n in 0..self.nodes.len() {
+            self.hurry_sync(n);
+            if !self.is_up(n) {
+                self.start(n)?;
+            }
+        }
+        let deadline = settled + 20 * self.election_timeout() + 3 * self.config.snapshot_timeout_ms * MILLI;
+        self.phase = Phase::Healing { settled, deadline, command: None };
+        Ok(())
+    }
+
+    pub(super) fn election_timeout(&self) -> Time {
+        self.config.election_timeout_max_ms * MILLI
+    }
+
+    /// V1 and V2: the new command is committed and all nodes have applied the same.
+    fn has_recovered(&self, command: Option<usize>) -> bool {
+        let Some(index) = command.and_then(|command| self.workload.committed(command)) else { return false };
+        let term = self.ghost.members[0].term;
+        self.ghost.members.iter().all(|member| member.term == term)
+            && self.nodes.iter().all(|node| {
+                let machine = &node.machine;
+                machine.last.index >= index && self.ghost.is_history(machine.last.index, machine.hash)
+            })
+    }
+
+    pub(super) fn state_of_cluster(&self, what: &str) -> String {
+        let mut text = what.to_owned();
+        for (n, member) in self.ghost.members.iter().enumerate() {
+            text += &format!(
+                "; {} {:?} term={} log={}..={} commit={} applied={}",
+                id(n),
+                member.role,
+                member.term,
+                member.log.start(),
+                member.log.last(),
+                member.commit,
+                self.nodes[n].machine.last
+            );
+        }
+        text
+    }
+}
