@@ -15,7 +15,10 @@
 //! 9. after a failed write or sync nothing is acknowledged any more ([`Driver::step`] checks it).
 
 mod driver;
+mod explore;
 mod judge;
+mod sweep;
+mod workload;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +28,10 @@ use raft_core::{
 
 pub use self::{
     driver::{Driver, Step},
+    explore::{Plan, Tally, explore},
     judge::{Found, judge, judge_damaged, judge_twice},
+    sweep::{Outcomes, WHOLE_SEGMENT, every_prefix, flip_every_bit, full_segment, segments},
+    workload::{recorded, workload},
 };
 use crate::{Options, SEGMENT_BYTES_MIN};
 

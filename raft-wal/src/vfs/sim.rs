@@ -28,20 +28,27 @@
 
 mod content;
 mod disk;
+mod faults;
+mod moment;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
-    fmt,
-    hash::{Hash, Hasher},
-    io,
+    collections::BTreeMap,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-pub use self::content::SECTOR_BYTES;
-use self::disk::{Disk, Inode, Unit};
+pub use self::{
+    content::SECTOR_BYTES,
+    faults::{Call, Fault},
+    moment::{Moment, Survivors},
+};
+use self::{
+    disk::{Disk, Inode},
+    faults::Faults,
+};
 use super::{DirEntry, Vfs, VfsFile};
 
 /// A simulated disk, as one run of a process sees it. Clones are the same process.
@@ -65,58 +72,6 @@ struct State {
     note: u64,
     reads: u64,
     read_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct Faults {
-    /// How many calls of each kind there were.
-    calls: BTreeMap<Call, u64>,
-    by_call: BTreeMap<(Call, u64), Fault>,
-    changes: u64,
-    by_change: BTreeMap<u64, Fault>,
-    halt_at: Option<u64>,
-    capacity_bytes: Option<u64>,
-    unreadable: BTreeSet<(Inode, u64)>,
-}
-
-/// The kinds of calls that can fail on demand. All but `Read`, `Open` and `List` count as changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
-    /// [`Vfs::create_dir_all`].
-    MakeDir,
-    /// [`Vfs::create`].
-    Create,
-    /// [`Vfs::open`].
-    Open,
-    /// [`Vfs::list`].
-    List,
-    /// [`Vfs::rename`].
-    Rename,
-    /// [`Vfs::remove`].
-    Remove,
-    /// [`Vfs::sync_dir`].
-    SyncDir,
-    /// [`VfsFile::read_at`].
-    Read,
-    /// [`VfsFile::write_at`].
-    Write,
-    /// [`VfsFile::sync_data`].
-    SyncData,
-    /// [`VfsFile::allocate`].
-    Allocate,
-}
-
-/// How a call fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// EIO. Nothing is changed, except that a sync marks what it was to write as clean.
-    Error,
-    /// ENOSPC. Nothing is changed.
-    NoSpace,
-    /// Of a write: this many bytes are written, then EIO.
-    Short(usize),
-    /// Of a write: it succeeds, but its bytes land this much further on.
-    Misdirected(i64),
 }
 
 impl Default for SimVfs {
@@ -256,6 +211,12 @@ impl SimVfs {
         Some(bytes)
     }
 
+    /// Tells disks apart by what a process sees of them: the same names and bytes, the same number.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.state().disk.fingerprint()
+    }
+
     /// Keeps a [`Moment`] after every change from now on.
     pub fn record(&self) {
         self.state().moments = Some(Vec::new());
@@ -308,9 +269,8 @@ impl SimVfs {
 
 impl State {
     fn keep_moment(&mut self) {
-        let moment = Moment { disk: self.disk.clone(), note: self.note };
         if let Some(moments) = &mut self.moments {
-            moments.push(moment);
+            moments.push(Moment { disk: self.disk.clone(), note: self.note });
         }
     }
 }
@@ -486,101 +446,6 @@ impl VfsFile for SimFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.vfs.alive()?.disk.length(self.inode))
-    }
-}
-
-/// The disk right after one change, and what its owner knew then.
-#[derive(Clone, Debug)]
-pub struct Moment {
-    disk: Disk,
-    note: u64,
-}
-
-impl Moment {
-    /// The note in force: see [`SimVfs::note`].
-    #[must_use]
-    pub fn note(&self) -> u64 {
-        self.note
-    }
-
-    /// Every way a machine crash at this moment is tried: all of what is pending lost, all kept, each single part lost,
-    /// each single part kept, and the last call torn at each sector from either side.
-    #[must_use]
-    pub fn survivors(&self) -> Vec<Survivors> {
-        let pending = self.disk.pending();
-        let mut out = vec![Survivors::None];
-        if pending.is_empty() {
-            return out;
-        }
-        out.push(Survivors::All);
-        if pending.len() > 1 {
-            out.extend(pending.iter().map(|unit| Survivors::AllBut(unit.id)));
-            out.extend(pending.iter().map(|unit| Survivors::Only(unit.id)));
-        }
-        let last = pending.iter().filter(|unit| unit.operation == self.disk.operation);
-        out.extend(last.clone().map(|unit| Survivors::UpTo(unit.id)));
-        out.extend(last.map(|unit| Survivors::LastFrom(unit.id)));
-        out
-    }
-
-    /// Identifies the crash state together with the note, among the moments of one disk.
-    #[must_use]
-    pub fn key(&self, survivors: Survivors) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        (self.note, self.disk.generation()).hash(&mut hasher);
-        for unit in self.disk.pending().iter().filter(|unit| survivors.keeps(&self.disk, unit)) {
-            unit.id.hash(&mut hasher);
-        }
-        hasher.finish()
-    }
-
-    /// The disk after a machine crash at this moment.
-    #[must_use]
-    pub fn crash(&self, survivors: Survivors) -> SimVfs {
-        SimVfs::on(survivors.crash(&self.disk))
-    }
-
-    /// The disk after a crash of the process alone: the cache as it was.
-    #[must_use]
-    pub fn crash_process(&self) -> SimVfs {
-        SimVfs::on(self.disk.clone())
-    }
-}
-
-/// What a machine crash leaves of what was pending. The numbers are those of [`Moment::survivors`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Survivors {
-    /// Nothing.
-    None,
-    /// Everything.
-    All,
-    /// Everything but this part.
-    AllBut(u64),
-    /// This part alone.
-    Only(u64),
-    /// This part and everything before: the last call is torn behind it.
-    UpTo(u64),
-    /// Everything before the last call, and of the last call this part and what follows.
-    LastFrom(u64),
-    /// Each part with probability one half, drawn from this seed.
-    Random(u64),
-}
-
-impl Survivors {
-    fn crash(self, disk: &Disk) -> Disk {
-        disk.crash(|unit| self.keeps(disk, unit))
-    }
-
-    fn keeps(self, disk: &Disk, unit: &Unit) -> bool {
-        match self {
-            Survivors::None => false,
-            Survivors::All => true,
-            Survivors::AllBut(id) => unit.id != id,
-            Survivors::Only(id) => unit.id == id,
-            Survivors::UpTo(id) => unit.id <= id,
-            Survivors::LastFrom(id) => unit.operation != disk.operation || unit.id >= id,
-            Survivors::Random(seed) => mix(seed ^ mix(unit.id)) & 1 == 0,
-        }
     }
 }
 

@@ -1,48 +1,16 @@
 //! Bytes that change behind the log's back: nothing acknowledged may be missing without a report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use raft_wal::{
-    layout::{self, Name},
-    model::{DIR, Driver, Found, Model, Step, judge_damaged},
+    model::{
+        Driver, Found, Model, Outcomes, Step, every_prefix, flip_every_bit, judge_damaged, segments, workload,
+    },
     vfs::{
         Vfs as _,
         sim::{SECTOR_BYTES, SimVfs},
     },
 };
-
-use crate::workload::steps;
-
-/// What became of each damage.
-#[derive(Debug, Default)]
-struct Outcomes {
-    harmless: u64,
-    reported: u64,
-    lost_unwitnessed: u64,
-}
-
-impl Outcomes {
-    fn count(&mut self, found: Result<Found, String>, what: impl Fn() -> String) {
-        match found {
-            Ok(Found::Version { .. }) => self.harmless += 1,
-            Ok(Found::Reported) => self.reported += 1,
-            Ok(Found::LostUnwitnessed) => self.lost_unwitnessed += 1,
-            Err(error) => panic!("{}: {error}", what()),
-        }
-    }
-}
-
-fn segments(vfs: &SimVfs) -> Vec<PathBuf> {
-    let mut names: Vec<PathBuf> = vfs
-        .list(Path::new(DIR))
-        .unwrap()
-        .into_iter()
-        .filter(|entry| matches!(layout::parse(&entry.name), Name::Segment(_)))
-        .map(|entry| Path::new(DIR).join(entry.name))
-        .collect();
-    names.sort();
-    names
-}
 
 /// The length of a segment up to its last byte that is not zero.
 fn used(vfs: &SimVfs, path: &Path) -> u64 {
@@ -74,7 +42,8 @@ fn small(last: Step) -> Driver {
 /// A log of several segments.
 fn large() -> Driver {
     let mut driver = Driver::open(SimVfs::new(), Model::default(), 6).unwrap();
-    for step in steps(3, 90).into_iter().filter(|step| !matches!(step, Step::Install { .. } | Step::Compact))
+    for step in
+        workload(3, 90).into_iter().filter(|step| !matches!(step, Step::Install { .. } | Step::Compact))
     {
         driver.step(step).unwrap();
     }
@@ -83,22 +52,15 @@ fn large() -> Driver {
     driver
 }
 
-fn flip_every_bit(driver: &Driver, unwitnessed: bool) -> Outcomes {
-    let path = segments(&driver.vfs).remove(0);
-    let (end, known) = (used(&driver.vfs, &path), driver.model.now());
-    let mut outcomes = Outcomes::default();
-    for bit in 0..end * 8 {
-        let vfs = driver.vfs.fork();
-        vfs.flip_bits(&path, bit / 8, 1 << (bit % 8));
-        let found = judge_damaged(&vfs, &driver.model, known, unwitnessed, bit);
-        outcomes.count(found, || format!("bit {} of byte {} of {end} flipped", bit % 8, bit / 8));
-    }
-    outcomes
+/// Every bit up to the log's end.
+fn flip(driver: &Driver, unwitnessed: bool) -> Outcomes {
+    let end = used(&driver.vfs, &segments(&driver.vfs)[0]);
+    flip_every_bit(driver, 0..end, unwitnessed, 2).unwrap()
 }
 
 #[test]
 fn every_flipped_bit_of_a_witnessed_log_is_harmless_or_reported() {
-    let outcomes = flip_every_bit(&small(Step::Witness), false);
+    let outcomes = flip(&small(Step::Witness), false);
     eprintln!("witnessed: {outcomes:?}");
     assert!(outcomes.reported > 1000);
 }
@@ -106,7 +68,7 @@ fn every_flipped_bit_of_a_witnessed_log_is_harmless_or_reported() {
 /// The one limit: the last batch, before anything later proves it durable, looks like a torn write.
 #[test]
 fn only_the_last_unwitnessed_batch_can_be_taken_for_torn() {
-    let outcomes = flip_every_bit(&small(Step::Flush), true);
+    let outcomes = flip(&small(Step::Flush), true);
     eprintln!("unwitnessed: {outcomes:?}");
     assert!(outcomes.reported > 1000 && outcomes.lost_unwitnessed > 0);
 }
@@ -118,7 +80,7 @@ fn every_zeroed_sector_is_harmless_or_reported() {
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.overwrite(path, sector * SECTOR_BYTES as u64, &[0; SECTOR_BYTES]);
         let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
-        outcomes.count(found, || format!("sector {sector} of {} zeroed", path.display()));
+        count(&mut outcomes, found, || format!("sector {sector} of {} zeroed", path.display()));
     });
     eprintln!("zeroed: {outcomes:?}");
     assert!(outcomes.reported > 50);
@@ -131,7 +93,7 @@ fn every_unreadable_sector_is_harmless_or_reported() {
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.make_unreadable(path, sector);
         let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
-        outcomes.count(found, || format!("sector {sector} of {} unreadable", path.display()));
+        count(&mut outcomes, found, || format!("sector {sector} of {} unreadable", path.display()));
     });
     eprintln!("unreadable: {outcomes:?}");
     assert!(outcomes.reported > 50);
@@ -148,7 +110,7 @@ fn every_sector_replaced_by_another_is_harmless_or_reported() {
         let from = (usize::try_from(sector).unwrap() + 9) * size % bytes.len();
         vfs.overwrite(path, sector * size as u64, &bytes[from..from + size]);
         let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
-        outcomes.count(found, || format!("sector {sector} of {} replaced", path.display()));
+        count(&mut outcomes, found, || format!("sector {sector} of {} replaced", path.display()));
     });
     eprintln!("replaced: {outcomes:?}");
     assert!(outcomes.reported > 50);
@@ -161,16 +123,29 @@ fn every_shortened_or_missing_segment_is_harmless_or_reported() {
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.shorten(path, sector * SECTOR_BYTES as u64);
         let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
-        outcomes.count(found, || format!("{} cut to {sector} sectors", path.display()));
+        count(&mut outcomes, found, || format!("{} cut to {sector} sectors", path.display()));
     });
     for path in segments(&driver.vfs) {
         let vfs = driver.vfs.fork();
         vfs.remove(&path).unwrap();
         let found = judge_damaged(&vfs, &driver.model, driver.model.now(), false, 1);
-        outcomes.count(found, || format!("{} missing", path.display()));
+        count(&mut outcomes, found, || format!("{} missing", path.display()));
     }
     eprintln!("shortened: {outcomes:?}");
     assert!(outcomes.reported > 50);
+}
+
+fn count(outcomes: &mut Outcomes, found: Result<Found, String>, what: impl Fn() -> String) {
+    outcomes.count(found, what).unwrap();
+}
+
+/// A write that stops anywhere, even within a sector, is torn and never damage.
+#[test]
+fn every_prefix_of_a_log_opens() {
+    let driver = small(Step::Witness);
+    let outcomes = every_prefix(&driver, 2).unwrap();
+    assert_eq!((outcomes.reported, outcomes.lost_unwitnessed), (0, 0));
+    assert!(outcomes.harmless > 60_000);
 }
 
 /// Calls `change` with a copy of the disk for each sector of each segment that holds anything, and one behind.

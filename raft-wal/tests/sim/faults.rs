@@ -2,11 +2,9 @@
 
 use raft_wal::{
     WalError,
-    model::{Driver, Found, Model, Step, judge_twice},
+    model::{Driver, Found, Model, Step, judge_twice, workload},
     vfs::sim::{Fault, SimVfs, Survivors},
 };
-
-use crate::workload::steps;
 
 /// Runs the workload of `seed` with `fault` at its `at`-th change; tells how many changes there were.
 fn fail_at(seed: u64, at: u64, fault: Fault) -> u64 {
@@ -20,7 +18,7 @@ fn fail_at(seed: u64, at: u64, fault: Fault) -> u64 {
         return vfs.changes();
     };
     // Without reopening: planned faults count the changes of one process.
-    let steps = steps(seed, 60).into_iter().filter(|step| !matches!(step, Step::Reopen | Step::Kill));
+    let steps = workload(seed, 60).into_iter().filter(|step| !matches!(step, Step::Reopen | Step::Kill));
     for step in steps {
         match driver.step(step) {
             Ok(()) => {}

@@ -1,6 +1,9 @@
 //! The bytes of one file, shared between copies until one of them changes.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// What the simulated disk writes as a whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -13,8 +16,45 @@ pub(super) type Sector = [u8; SECTOR_BYTES];
 /// the length durable too, and cannot be read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
-    pages: Vec<Option<Arc<[u8; PAGE_BYTES]>>>,
+    pages: Vec<Option<Arc<Page>>>,
     pub(super) length: u64,
+}
+
+/// A page, and its hash once somebody asked for it: 0 until then. Copies of a disk differ in few pages, so that telling
+/// a million of them apart costs little.
+#[derive(Debug)]
+struct Page {
+    bytes: [u8; PAGE_BYTES],
+    hash: AtomicU64,
+}
+
+impl Page {
+    const fn zeros() -> Page {
+        Page { bytes: [0; PAGE_BYTES], hash: AtomicU64::new(0) }
+    }
+
+    /// The same bytes, the same number; never 0.
+    fn hash(&self) -> u64 {
+        let known = self.hash.load(Ordering::Relaxed);
+        if known != 0 {
+            return known;
+        }
+        let mut hash = 0;
+        for word in self.bytes.chunks_exact(8) {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(word);
+            hash = super::mix(hash ^ u64::from_le_bytes(eight));
+        }
+        self.hash.store(hash.max(1), Ordering::Relaxed);
+        hash.max(1)
+    }
+}
+
+/// The copy is about to be changed: it has no hash yet.
+impl Clone for Page {
+    fn clone(&self) -> Page {
+        Page { bytes: self.bytes, hash: AtomicU64::new(0) }
+    }
 }
 
 impl Content {
@@ -60,15 +100,27 @@ impl Content {
         self.pages.truncate(pages);
         let used = at(self.length % PAGE_BYTES as u64);
         if used > 0
-            && let Some(Some(page)) = self.pages.get_mut(pages - 1)
-            && page[used..].iter().any(|byte| *byte != 0)
+            && let Some(Some(page)) = self.pages.get(pages - 1)
+            && page.bytes[used..].iter().any(|byte| *byte != 0)
         {
-            Arc::make_mut(page)[used..].fill(0);
+            self.page_mut(pages as u64 - 1)[used..].fill(0);
         }
     }
 
+    /// Tells contents apart: the same bytes and length, the same number.
+    pub(super) fn fingerprint(&self) -> u64 {
+        static ZEROS: Page = Page::zeros();
+        let zeros = ZEROS.hash();
+        let pages = self.pages.iter().zip(0_u64..).filter_map(|(page, at)| {
+            // A page of zeros and a missing one read the same.
+            let hash = page.as_deref()?.hash();
+            (hash != zeros).then(|| super::mix(super::mix(at) ^ hash))
+        });
+        pages.fold(super::mix(self.length), |all, page| all ^ page)
+    }
+
     fn page(&self, page: u64) -> Option<&[u8; PAGE_BYTES]> {
-        self.pages.get(at(page))?.as_deref()
+        self.pages.get(at(page))?.as_deref().map(|page| &page.bytes)
     }
 
     fn page_mut(&mut self, page: u64) -> &mut [u8; PAGE_BYTES] {
@@ -76,7 +128,9 @@ impl Content {
         if self.pages.len() <= page {
             self.pages.resize(page + 1, None);
         }
-        Arc::make_mut(self.pages[page].get_or_insert_with(|| Arc::new([0; PAGE_BYTES])))
+        let page = Arc::make_mut(self.pages[page].get_or_insert_with(|| Arc::new(Page::zeros())));
+        *page.hash.get_mut() = 0;
+        &mut page.bytes
     }
 }
 

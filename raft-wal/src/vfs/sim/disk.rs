@@ -1,7 +1,8 @@
 //! What is durable, what is only in the cache, and what a crash makes of the difference.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -220,6 +221,19 @@ impl Disk {
     /// Together with the kept units: the same number, the same disk.
     pub(super) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Tells disks apart by what a process sees of them: the same names and bytes, the same number.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for (path, dir) in &self.dirs {
+            path.hash(&mut hasher);
+            for (name, inode) in &dir.cached {
+                let content = self.files.get(inode).map(|file| file.cached.fingerprint());
+                (name, content).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 
     /// The disk after a machine crash that kept just these units, and nothing else of what was pending.

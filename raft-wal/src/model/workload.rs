@@ -1,27 +1,25 @@
 //! Generated workloads: the same seed, the same steps.
 
-use raft_wal::{
-    model::{Driver, Model, Step},
-    vfs::sim::SimVfs,
-};
+use super::{Driver, Model, Step};
+use crate::{WalError, vfs::sim::SimVfs};
 
 /// A small deterministic generator (splitmix64).
-pub(crate) struct Rng(pub(crate) u64);
+struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let value = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         value ^ (value >> 31)
     }
 
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    pub(crate) fn small(&mut self) -> u8 {
-        u8::try_from(self.below(256)).unwrap()
+    fn small(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
     }
 }
 
@@ -45,7 +43,9 @@ fn step(rng: &mut Rng) -> Step {
     }
 }
 
-pub(crate) fn steps(seed: u64, count: usize) -> Vec<Step> {
+/// `count` steps of the workload of `seed`, and a flush.
+#[must_use]
+pub fn workload(seed: u64, count: usize) -> Vec<Step> {
     let mut rng = Rng(seed.wrapping_mul(0x1234_5678_9abc_def1));
     let mut steps: Vec<Step> = (0..count).map(|_| step(&mut rng)).collect();
     steps.push(Step::Flush);
@@ -53,12 +53,15 @@ pub(crate) fn steps(seed: u64, count: usize) -> Vec<Step> {
 }
 
 /// Runs `steps` on a new disk, moments recorded from before the log is founded.
-pub(crate) fn recorded(seed: u64, steps: &[Step]) -> Driver {
+///
+/// # Errors
+/// The log's.
+pub fn recorded(seed: u64, steps: &[Step]) -> Result<Driver, WalError> {
     let vfs = SimVfs::new();
     vfs.record();
-    let mut driver = Driver::open(vfs, Model::default(), seed).unwrap();
+    let mut driver = Driver::open(vfs, Model::default(), seed)?;
     for step in steps {
-        driver.step(*step).unwrap_or_else(|error| panic!("seed {seed}, {step:?}: {error}"));
+        driver.step(*step)?;
     }
-    driver
+    Ok(driver)
 }
