@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         let (sealed, unsealed) = (full(true)?, full(false)?);
         show("each bit of a sealed segment", flip_every_bit(&sealed, WHOLE_SEGMENT, false, THREADS)?);
         show("each bit of the last segment", flip_every_bit(&unsealed, WHOLE_SEGMENT, false, THREADS)?);
-        show("each prefix of a segment", every_prefix(&unsealed, THREADS)?);
+        show("each prefix of a segment", every_prefix(&unsealed, WHOLE_SEGMENT.end, THREADS)?);
         Ok(())
     };
     match run() {

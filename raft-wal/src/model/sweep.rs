@@ -10,6 +10,8 @@ use super::{DIR, Driver, Found, Known, Model, Step, judge, judge_damaged};
 use crate::{
     SEGMENT_BYTES_MIN, WalError,
     layout::{self, Name},
+    record,
+    segment::header::HEADER_BYTES,
     vfs::{Vfs as _, sim::SimVfs},
 };
 
@@ -116,18 +118,21 @@ pub fn flip_every_bit(
     })
 }
 
-/// Cuts the log's first and only segment short behind each byte, the rest zeroes: everything was written in order, and
-/// the machine stopped there. A prefix of what was written must be found, and no damage.
+/// Cuts the log's first and only segment short before each byte up to `end`, the rest zeroes: everything was written in
+/// order, and the machine stopped there. A prefix of what was written must be found, and no damage. The founding, which
+/// is acknowledged before anything else is written, stays.
 ///
 /// # Errors
 /// The first prefix that is refused, or shows something else.
-pub fn every_prefix(driver: &Driver, threads: u64) -> Result<Outcomes, String> {
+pub fn every_prefix(driver: &Driver, end: u64, threads: u64) -> Result<Outcomes, String> {
     let path = segments(&driver.vfs).into_iter().next().ok_or("no segment")?;
     let bytes = driver.vfs.bytes(&path).ok_or("no segment")?;
     let known = Known { acked: 0, ..driver.model.now() };
+    let founded = HEADER_BYTES + record::COMMIT_BYTES;
+    let end = usize::try_from(end).unwrap_or(usize::MAX).min(bytes.len());
     each_share(driver, threads, |vfs, share| {
         let mut outcomes = Outcomes::default();
-        for end in (0..bytes.len()).skip(usize::try_from(share).unwrap_or(0)).step_by(at_least_one(threads)) {
+        for end in (founded..end).skip(usize::try_from(share).unwrap_or(0)).step_by(at_least_one(threads)) {
             let vfs = vfs.fork();
             vfs.overwrite(&path, end as u64, &vec![0; bytes.len() - end]);
             let found = judge(&vfs, &driver.model, known, end as u64);

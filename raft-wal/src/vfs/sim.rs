@@ -144,6 +144,12 @@ impl SimVfs {
         self.state().faults.changes
     }
 
+    /// How many calls of this kind there were in this run.
+    #[must_use]
+    pub fn calls(&self, call: Call) -> u64 {
+        self.state().faults.calls.get(&call).copied().unwrap_or(0)
+    }
+
     /// How many reads there were, and of how many bytes.
     #[must_use]
     pub fn reads(&self) -> (u64, u64) {

@@ -143,9 +143,10 @@ fn count(outcomes: &mut Outcomes, found: Result<Found, String>, what: impl Fn() 
 #[test]
 fn every_prefix_of_a_log_opens() {
     let driver = small(Step::Witness);
-    let outcomes = every_prefix(&driver, 2).unwrap();
+    let end = used(&driver.vfs, &segments(&driver.vfs)[0]);
+    let outcomes = every_prefix(&driver, end, 2).unwrap();
     assert_eq!((outcomes.reported, outcomes.lost_unwitnessed), (0, 0));
-    assert!(outcomes.harmless > 60_000);
+    assert!(outcomes.harmless > 1000);
 }
 
 /// Calls `change` with a copy of the disk for each sector of each segment that holds anything, and one behind.
