@@ -1,12 +1,16 @@
 //! What a core is started with: its settings, and what its disk remembered.
 
-use crate::{ConfState, Entry, HardState, LogId, LogIndex, NodeId, SnapshotMeta, StartNumber, TermRun};
+use crate::{
+    ConfState, Entry, HardState, Incarnation, LogId, LogIndex, NodeId, SnapshotMeta, StartNumber, TermRun,
+};
 
 /// Settings of one node. All times are milliseconds, all sizes bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     /// This node.
     pub id: NodeId,
+    /// Its data directory. If the configuration names another one for this id, the node has no vote to give (SAFETY D2).
+    pub incarnation: Incarnation,
     /// This run of its data directory.
     pub start: StartNumber,
     /// Feeds every random choice. Two nodes of a cluster should not share it.
@@ -47,6 +51,7 @@ impl Config {
     pub fn new(id: NodeId, seed: u64) -> Config {
         Config {
             id,
+            incarnation: Incarnation::UNKNOWN,
             start: StartNumber(1),
             seed,
             heartbeat_ms: 100,

@@ -14,6 +14,65 @@ pub enum ProposeError {
     },
     /// Too many bytes wait to be committed: slow down and try again.
     Busy,
+    /// Leadership is being handed over: ask `to` soon, or this node again if that fails.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// The node has halted.
+    Halted,
+}
+
+/// A change of the membership was not taken; nothing of it will ever be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeError {
+    /// Ask `leader`, or wait until there is one.
+    NotLeader {
+        /// Who leads, if known.
+        leader: Option<NodeId>,
+    },
+    /// Another change is not committed yet, or its joint configuration not left: ask again later.
+    InProgress,
+    /// Nothing of this term is committed yet: ask again in a moment (SAFETY M1).
+    NotReady,
+    /// Leadership is being handed over: ask again later.
+    Transferring {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// It is like this already.
+    Unchanged,
+    /// An id is named twice.
+    Duplicate {
+        /// Which.
+        id: NodeId,
+    },
+    /// Nothing is known of this id: a new member needs a record.
+    Unknown {
+        /// Which.
+        id: NodeId,
+    },
+    /// A node has to be a learner, with the data directory it has now, before it can be a voter.
+    NotALearner {
+        /// Which.
+        id: NodeId,
+    },
+    /// The learner is too far behind to become a voter (dissertation 4.2.1).
+    TooFarBehind {
+        /// Which.
+        id: NodeId,
+        /// Up to where it has the log.
+        matched: LogIndex,
+        /// Where the log ends.
+        last: LogIndex,
+    },
+    /// A voter that lost its data directory is replaced in a change of its own.
+    ReplaceAlone {
+        /// Which.
+        id: NodeId,
+    },
+    /// The target is not a possible configuration (SAFETY M8).
+    Conf(ConfError),
     /// The node has halted.
     Halted,
 }
@@ -99,7 +158,32 @@ impl fmt::Display for ProposeError {
             ProposeError::NotLeader { leader: Some(leader) } => write!(f, "not the leader; {leader} is"),
             ProposeError::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
             ProposeError::Busy => f.write_str("too many bytes wait to be committed"),
+            ProposeError::Transferring { to } => write!(f, "leadership is being handed over to {to}"),
             ProposeError::Halted => f.write_str("the node has halted"),
+        }
+    }
+}
+
+impl fmt::Display for ChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ChangeError::NotLeader { leader: Some(leader) } => write!(f, "not the leader; {leader} is"),
+            ChangeError::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
+            ChangeError::InProgress => f.write_str("another change of the membership is going on"),
+            ChangeError::NotReady => f.write_str("the leader has not committed anything in its term yet"),
+            ChangeError::Transferring { to } => write!(f, "leadership is being handed over to {to}"),
+            ChangeError::Unchanged => f.write_str("the membership is like this already"),
+            ChangeError::Duplicate { id } => write!(f, "{id} is named twice"),
+            ChangeError::Unknown { id } => write!(f, "nothing is known of {id}"),
+            ChangeError::NotALearner { id } => write!(f, "{id} has to be a learner before it can be a voter"),
+            ChangeError::TooFarBehind { id, matched, last } => {
+                write!(f, "{id} is too far behind to vote: it has the log up to {matched} of {last}")
+            }
+            ChangeError::ReplaceAlone { id } => {
+                write!(f, "{id} has another data directory: replace it in a change of its own")
+            }
+            ChangeError::Conf(error) => error.fmt(f),
+            ChangeError::Halted => f.write_str("the node has halted"),
         }
     }
 }
@@ -154,6 +238,7 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for ProposeError {}
+impl std::error::Error for ChangeError {}
 impl std::error::Error for ReadError {}
 impl std::error::Error for TransferError {}
 impl std::error::Error for StepError {}

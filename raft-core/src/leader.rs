@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     AppendOutcome, Body, Entry, EntryKind, Epoch, Event, Instant, LogId, LogIndex, NodeId, Now, Proposal,
-    ProposeError, ReadOutcome, Round, StepError, Timestamp, TransferError,
+    ProposeError, ReadOutcome, Round, StepError, Timestamp,
     progress::{Progress, ProgressState},
     quorum,
     read_index::{Asker, ReadQueue},
     shared::{Next, Shared, noop},
+    transfer::Transfer,
 };
 
 /// A leader's own state: gone when it steps down.
@@ -29,17 +30,13 @@ pub(crate) struct Leader {
     uncommitted_bytes: usize,
     /// When to tell the followers of a commit that no append has carried.
     pub(crate) notice_at: Option<Instant>,
-    transfer: Option<Transfer>,
+    pub(crate) transfer: Option<Transfer>,
+    /// When a leader that is being removed stops looking for a successor (SAFETY M5).
+    pub(crate) departs_at: Option<Instant>,
+    /// The latest configuration that was seen committed.
+    pub(crate) settled_conf: LogId,
     /// Both clocks at the election: entries are stamped by the monotonic one, based on the other.
     elected: Now,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Transfer {
-    to: NodeId,
-    deadline: Instant,
-    /// The target was told to campaign.
-    asked: bool,
 }
 
 impl Leader {
@@ -57,6 +54,8 @@ impl Leader {
             uncommitted_bytes: 0,
             notice_at: None,
             transfer: None,
+            departs_at: None,
+            settled_conf: shared.log.conf_at(shared.commit).0,
             elected: shared.now,
         };
         leader.sync_peers(shared);
@@ -68,8 +67,8 @@ impl Leader {
 
     /// Takes a command, unless too much waits already.
     pub(crate) fn propose(&mut self, shared: &mut Shared, proposal: Proposal) -> Result<LogId, ProposeError> {
-        if self.transfer.is_some() {
-            return Err(ProposeError::Busy);
+        if let Some(to) = self.transfer_target() {
+            return Err(ProposeError::Transferring { to });
         }
         // One proposal always passes, however large.
         let waiting = self.uncommitted_bytes;
@@ -150,32 +149,6 @@ impl Leader {
         self.reads.push(asker, expires)
     }
 
-    /// Starts to hand over to `to`. Proposals wait until it has taken over or the deadline has passed (SAFETY X1).
-    pub(crate) fn transfer(&mut self, shared: &Shared, to: NodeId) -> Result<(), TransferError> {
-        if self.transfer.is_some() {
-            return Err(TransferError::InProgress);
-        }
-        let alive_ms = shared.config.election_timeout_max_ms;
-        let peer = self.peers.get(&to).filter(|_| shared.log.conf().voters.contains(&to));
-        let Some(peer) = peer else { return Err(TransferError::NotAVoter) };
-        if peer.regressed || peer.heard_at.plus_millis(alive_ms) <= shared.now.instant {
-            return Err(TransferError::Unreachable);
-        }
-        if !matches!(peer.state(), ProgressState::Replicate { .. })
-            || shared.log.bytes_from(peer.matched().next()) > shared.config.inflight_bytes_max as u64
-            || peer.matched().next() < shared.log.first_in_memory()
-        {
-            return Err(TransferError::TooFarBehind);
-        }
-        let deadline = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
-        self.transfer = Some(Transfer { to, deadline, asked: false });
-        Ok(())
-    }
-
-    pub(crate) fn transfer_target(&self) -> Option<NodeId> {
-        self.transfer.as_ref().map(|transfer| transfer.to)
-    }
-
     /// Whether a quorum answered within the shortest election timeout: then nobody else can have been elected, and
     /// strangers are not listened to (SAFETY E10).
     pub(crate) fn has_quorum(&self, shared: &Shared) -> bool {
@@ -190,7 +163,7 @@ impl Leader {
         if self.quorum_expires_at(shared).is_some_and(|at| at <= now) {
             return Next::Follow;
         }
-        self.transfer.take_if(|transfer| transfer.deadline <= now);
+        self.tick_transfer(shared);
         for asker in self.reads.expired(now) {
             answer(shared, asker, None);
         }
@@ -200,9 +173,8 @@ impl Leader {
 
     /// Heartbeats, a notice, a transfer's end, a check of the quorum: nothing at all for a cluster of one.
     pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
-        let transfer = self.transfer.as_ref().map(|transfer| transfer.deadline);
         let expires = self.quorum_expires_at(shared);
-        let own = [transfer, expires, self.reads.deadline(), self.notice_at];
+        let own = [self.transfer_deadline(), self.departs_at, expires, self.reads.deadline(), self.notice_at];
         own.into_iter().flatten().chain(self.peers_deadline(shared)).min()
     }
 
@@ -218,6 +190,8 @@ impl Leader {
         for asker in self.reads.abandon() {
             answer(shared, asker, None);
         }
+        // Whether it was handed over shows when the next leader is known.
+        shared.handed_to = self.transfer_target();
     }
 
     /// The peer has everything up to `index`.
@@ -225,6 +199,12 @@ impl Leader {
         let now = shared.now.instant;
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let news = peer.advance(index, &shared.config, now);
+        peer.rounds.reached(
+            peer.matched(),
+            shared.log.last().index,
+            now,
+            shared.config.election_timeout_min_ms,
+        );
         let located = match peer.state() {
             ProgressState::Replicate { .. } => false,
             // A heartbeat's answer without news does not prove that the probe arrived.
@@ -280,7 +260,7 @@ impl Leader {
     }
 
     /// Puts an entry at the end of the log. It is sent and written with the next [`flush`](Self::flush).
-    fn append(&mut self, shared: &mut Shared, kind: EntryKind, proposal: Proposal) -> LogId {
+    pub(crate) fn append(&mut self, shared: &mut Shared, kind: EntryKind, proposal: Proposal) -> LogId {
         let id = shared.next_id();
         let passed_ms = shared.now.instant.micros_since(self.elected.instant) / 1000;
         let clock = Timestamp(self.elected.wall.0.saturating_add(passed_ms));
@@ -320,21 +300,6 @@ impl Leader {
         let Some(round) = quorum::reached(shared.log.conf(), acked) else { return };
         for (asker, index) in self.reads.confirmed(round) {
             answer(shared, asker, Some(index));
-        }
-    }
-
-    /// Tells the transfer's target to campaign once it has the whole log (SAFETY X1).
-    fn hand_over(&mut self, shared: &mut Shared) {
-        let Some(transfer) = self.transfer.as_mut() else { return };
-        let conf = shared.log.conf();
-        if !conf.voters.contains(&transfer.to) {
-            self.transfer = None;
-            return;
-        }
-        let matched = self.peers.get(&transfer.to).map(Progress::matched);
-        if !transfer.asked && matched == Some(shared.log.last().index) {
-            transfer.asked = true;
-            shared.send(transfer.to, Body::TimeoutNow);
         }
     }
 

@@ -16,6 +16,8 @@ mod ready;
 mod rng;
 
 mod apply_queue;
+mod catch_up;
+mod change;
 mod durability;
 mod fetching;
 mod log;
@@ -30,8 +32,10 @@ mod validate;
 mod candidate;
 mod follower;
 mod leader;
+mod reconfigure;
 mod replication;
 mod shared;
+mod transfer;
 
 mod invariants;
 mod raft;
@@ -44,6 +48,7 @@ pub mod sim;
 #[cfg(test)]
 mod test_util;
 
+pub use change::ConfChange;
 pub use conf_state::{
     ADDRESS_BYTES_MAX, CONF_STATE_BYTES_MAX, ConfError, ConfState, MEMBERS_MAX, Member, VOTERS_MAX,
 };
@@ -51,13 +56,14 @@ pub use config::{Config, ConfigError, Recovered};
 pub use entry::{
     ENTRY_OVERHEAD_BYTES, Entries, Entry, EntryKind, HardState, SessionSeq, SnapshotMeta, TermRun,
 };
-pub use error::{ProposeError, ReadError, StartError, StepError, TransferError};
+pub use error::{ChangeError, ProposeError, ReadError, StartError, StepError, TransferError};
 pub use input::{Input, Proposal, ReadToken};
 pub use message::{AppendOutcome, Body, Message};
 pub use progress::PeerStatus;
 pub use raft::Raft;
 pub use ready::{
-    Apply, Event, Fetch, FetchId, HaltReason, ReadOutcome, Ready, RoleKind, SnapshotMark, Write,
+    Apply, Event, Fetch, FetchId, HaltReason, ReadOutcome, Ready, RoleKind, SnapshotMark, TransferOutcome,
+    Write,
 };
 pub use types::{
     CampaignId, ClusterId, Epoch, GroupId, Incarnation, Instant, LogId, LogIndex, NodeId, Now, Round,

@@ -128,6 +128,12 @@ pub enum Body {
         /// Serve the read once this is applied; `None`: ask again, this node could not confirm that it leads.
         index: Option<LogIndex>,
     },
+    /// "You are no member any more": to a node that left by this configuration, once it is committed, and to one that
+    /// left and did not hear of it when it asks for votes. It counts whatever the terms are.
+    Removed {
+        /// The configuration that does without the receiver.
+        conf_id: LogId,
+    },
 }
 
 /// What became of an append.
@@ -177,6 +183,7 @@ impl Body {
             Body::TimeoutNow => "timeout_now",
             Body::ReadIndex { .. } => "read_index",
             Body::ReadIndexReply { .. } => "read_index_reply",
+            Body::Removed { .. } => "removed",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{Config, Epoch, Instant, LogIndex, Round, fetching::Fetching};
+use crate::{Config, Epoch, Incarnation, Instant, LogIndex, Round, catch_up::CatchUp, fetching::Fetching};
 
 /// A peer as its leader sees it.
 ///
@@ -14,6 +14,10 @@ pub(crate) struct Progress {
     /// The next entry to send.
     next: LogIndex,
     state: ProgressState,
+    /// The data directory it was admitted with.
+    pub(crate) incarnation: Incarnation,
+    /// How fast it follows, for the day it gets a vote.
+    pub(crate) rounds: CatchUp,
     /// Answers of another epoch are dropped (SAFETY P4).
     pub(crate) epoch: Epoch,
     /// The last valid answer.
@@ -69,6 +73,8 @@ impl Progress {
             matched: LogIndex::ZERO,
             next: next.max(LogIndex(1)),
             state: ProgressState::Probe { waiting: false },
+            incarnation: Incarnation::UNKNOWN,
+            rounds: CatchUp::new(next.prev(), now),
             epoch,
             // A new leader gives everybody one election timeout to answer.
             heard_at: now,

@@ -2,14 +2,16 @@
 //! `transition`, what can be seen from outside in `view`.
 
 use crate::{
-    Config, Entry, FetchId, HaltReason, Input, Instant, LogId, NodeId, Now, Proposal, ProposeError,
-    ReadError, ReadToken, Ready, Recovered, RoleKind, StartError, StepError, Term, TransferError, WriteId,
+    ChangeError, ConfChange, Config, Entry, FetchId, HaltReason, Input, Instant, LogId, NodeId, Now,
+    Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered, StartError, StepError, TransferError,
+    WriteId,
     candidate::Candidate,
     follower::Follower,
     leader::Leader,
     log::Log,
     read_index::Asker,
     shared::{Next, Shared},
+    transition::Told,
 };
 
 /// One node's consensus state.
@@ -37,14 +39,6 @@ pub(crate) enum Role {
     Leader(Box<Leader>),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Told {
-    pub(crate) role: RoleKind,
-    pub(crate) term: Term,
-    pub(crate) leader: Option<NodeId>,
-    pub(crate) conf_id: LogId,
-}
-
 impl Raft {
     /// Starts a core from its settings and what its disk remembered.
     ///
@@ -57,16 +51,16 @@ impl Raft {
         config.validate().map_err(StartError::Config)?;
         let hard_state = recovered.hard_state;
         let log = Log::recover(recovered)?;
-        if hard_state.term < log.last().term || hard_state.term == Term::MAX {
+        if hard_state.term < log.last().term || hard_state.term == crate::Term::MAX {
             return Err(StartError::Inconsistent("the log has entries of a later term than the hard state"));
         }
         let mut shared = Shared::new(config, hard_state, log, now);
         // A lone voter has nobody to wait for. Others try soon: if a leader lives, it is not disturbed by a pre-vote.
         let (soon, late) = (shared.config.heartbeat_ms, shared.config.election_timeout_min_ms);
-        let alone = shared.log.conf().voters.len() == 1 && !shared.log.conf().is_joint();
+        let conf = shared.log.conf();
+        let alone = conf.voters.len() == 1 && conf.voters.contains(&shared.config.id) && !conf.is_joint();
         let patience_ms = if alone { 0 } else { shared.rng.between(soon, late) };
-        let told =
-            Told { role: RoleKind::Follower, term: shared.term, leader: None, conf_id: shared.log.conf_id() };
+        let told = Told::of(&shared);
         let role = Role::Follower(Follower::new(&shared, patience_ms));
         Ok(Raft { shared, role, halted: None, told })
     }
@@ -116,6 +110,7 @@ impl Raft {
                 Ok(())
             }
         };
+        self.settle();
         self.tell();
         outcome
     }
@@ -139,6 +134,29 @@ impl Raft {
         }
     }
 
+    /// Changes who votes and who learns, at the leader (dissertation chapter 4). What is appended is in force at once; its
+    /// id is committed or lost like that of a command. If it is joint, the way out of it follows by itself, and
+    /// [`Event::ConfCommitted`](crate::Event::ConfCommitted) tells when both are done. A leader that loses its vote by it
+    /// hands over first.
+    ///
+    /// # Errors
+    /// The change was not taken.
+    pub fn change_membership(&mut self, now: Now, change: &ConfChange) -> Result<LogId, ChangeError> {
+        if self.halted.is_some() {
+            return Err(ChangeError::Halted);
+        }
+        self.clock(now);
+        let leader = self.leader();
+        let outcome = match &mut self.role {
+            Role::Leader(leader) => leader.change(&mut self.shared, change),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(ChangeError::NotLeader { leader })
+            }
+        };
+        self.tell();
+        outcome
+    }
+
     /// Starts a linearizable read, at any node. [`Ready::reads`] answers, at the latest after an election timeout.
     ///
     /// # Errors
@@ -160,7 +178,7 @@ impl Raft {
     }
 
     /// Hands leadership to `to` (dissertation 3.10). Until it has taken over, or an election timeout has passed,
-    /// proposals are refused as busy.
+    /// proposals are refused; [`Event::TransferEnded`](crate::Event::TransferEnded) tells how it ended.
     ///
     /// # Errors
     /// Nothing was started.
@@ -214,6 +232,14 @@ impl Raft {
         ready.compact = out.compact;
         ready.events = out.events;
         (ready != Ready::default()).then_some(ready)
+    }
+
+    /// Goes on with a change of the membership that became committed.
+    fn settle(&mut self) {
+        if let Role::Leader(leader) = &mut self.role {
+            let next = leader.settle(&mut self.shared);
+            self.turn(next);
+        }
     }
 
     fn tick(&mut self) {

@@ -121,6 +121,25 @@ pub enum Event {
         /// The configuration.
         conf: ConfState,
     },
+    /// The configuration that is committed is another one.
+    ConfCommitted {
+        /// The entry it came from.
+        id: LogId,
+        /// The configuration. While it is joint, a further one follows by itself.
+        conf: ConfState,
+    },
+    /// The cluster goes on without this node, which has no part in it any more: it can be shut down.
+    Removed {
+        /// The configuration that does without it.
+        conf_id: LogId,
+    },
+    /// The transfer of leadership that was begun here is over.
+    TransferEnded {
+        /// To whom it was to go.
+        to: NodeId,
+        /// How it ended.
+        outcome: TransferOutcome,
+    },
     /// A peer proved that it lost entries it had acknowledged (SAFETY P5).
     PeerRegressed {
         /// Which.
@@ -132,6 +151,22 @@ pub enum Event {
     },
     /// The node can no longer take part safely and does nothing from now on. The text says why.
     Halted(HaltReason),
+}
+
+/// How a transfer of leadership ended (SAFETY X1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransferOutcome {
+    /// The target leads.
+    Done,
+    /// The target did not take over in time: this node still leads, and proposals go on.
+    TimedOut,
+    /// A change of the membership took the target's vote: this node still leads, and proposals go on.
+    TargetDemoted,
+    /// Somebody else leads now.
+    Overtaken {
+        /// Who.
+        leader: NodeId,
+    },
 }
 
 /// Why a core stopped taking part.

@@ -11,15 +11,21 @@ use crate::{
 type Cuts = Vec<(LogIndex, Entries)>;
 
 impl Leader {
-    /// Follows the configuration: a peer that is new to it is located first, one that left it is forgotten.
+    /// Follows the configuration: a peer that is new to it is located first, one that left it is forgotten. The same id
+    /// with another data directory is another peer: nothing that was known of it holds (SAFETY D2, P4).
     pub(crate) fn sync_peers(&mut self, shared: &Shared) {
-        let members = shared.log.conf().all();
-        self.peers.retain(|id, _| members.contains(id));
+        let members = &shared.log.conf().members;
+        self.peers.retain(|id, peer| {
+            members.get(id).is_some_and(|member| !peer.incarnation.is_other(member.incarnation))
+        });
         let (next, now, own) = (shared.log.last().index.next(), shared.now.instant, shared.id());
-        for id in members.into_iter().filter(|id| *id != own) {
-            if !self.peers.contains_key(&id) {
+        for (id, member) in members.iter().filter(|(id, _)| **id != own) {
+            if !self.peers.contains_key(id) {
                 let epoch = self.next_epoch();
-                self.peers.insert(id, Progress::new(next, epoch, now));
+                self.peers.insert(*id, Progress::new(next, epoch, now));
+            }
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.incarnation = member.incarnation;
             }
         }
     }

@@ -45,6 +45,10 @@ pub(crate) struct Shared {
     pub(crate) disk: Durability,
     pub(crate) apply: ApplyQueue,
     pub(crate) out: Outbox,
+    /// To whom a leader that is none any more was handing over, until it is known who came after it.
+    pub(crate) handed_to: Option<NodeId>,
+    /// The configuration that, as a member says, does without this node. Forgotten when a leader is heard.
+    pub(crate) removed_by: Option<LogId>,
     fetches: u64,
     campaigns: u64,
     requests: u64,
@@ -74,6 +78,8 @@ impl Shared {
             disk: Durability::new(log.last().index),
             apply: ApplyQueue::new(snapshot),
             out: Outbox::default(),
+            handed_to: None,
+            removed_by: None,
             fetches: 0,
             // Campaigns of an earlier run have other numbers (SAFETY E7).
             campaigns: config.start.0 << 32,
@@ -123,7 +129,15 @@ impl Shared {
     /// one (SAFETY E9, M6).
     pub(crate) fn is_electable(&self) -> bool {
         let id = self.config.id;
-        self.log.conf().is_voter(id) || self.log.conf_at(self.commit).1.is_voter(id)
+        let votes = self.log.conf().is_voter(id) || self.log.conf_at(self.commit).1.is_voter(id);
+        votes && self.may_vote() && self.removed_by.is_none()
+    }
+
+    /// Whether this node may vote. Learners may: they need not know yet that they were promoted (etcd #10998). Who came
+    /// back with an empty directory may not: it does not remember its votes (SAFETY D2).
+    pub(crate) fn may_vote(&self) -> bool {
+        let member = self.log.conf().members.get(&self.config.id);
+        !member.is_some_and(|member| member.incarnation.is_other(self.config.incarnation))
     }
 
     /// Whether a log that ends with `last` is at least as complete as ours (dissertation 3.6.1; SAFETY E5).

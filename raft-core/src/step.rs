@@ -15,6 +15,11 @@ impl Raft {
     /// Checks a message against the term rules and gives it to the role.
     pub(crate) fn message(&mut self, message: Message) -> Result<(), StepError> {
         validate::message(&message, self.id(), self.term())?;
+        if let Body::Removed { conf_id } = message.body {
+            self.removed(conf_id);
+            return Ok(());
+        }
+        self.tell_stranger(&message);
         if message.term > self.term() {
             if let Body::PreVote { .. } = message.body {
                 // A question about a later term changes nothing here (SAFETY E6).
@@ -53,7 +58,8 @@ impl Raft {
             | Body::InstallSnapshot { .. }
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => false,
+            | Body::ReadIndexReply { .. }
+            | Body::Removed { .. } => false,
         }
     }
 
@@ -100,7 +106,8 @@ impl Raft {
             | Body::AppendReply { .. }
             | Body::HeartbeatReply { .. }
             | Body::TimeoutNow
-            | Body::ReadIndexReply { .. } => return,
+            | Body::ReadIndexReply { .. }
+            | Body::Removed { .. } => return,
         };
         self.shared.send(from, answer);
     }
@@ -110,8 +117,10 @@ impl Raft {
         let Message { from, body, .. } = message;
         match body {
             Body::PreVote { campaign, next_term, last } => {
-                let granted =
-                    next_term > self.term() && !self.is_loyal() && self.shared.is_complete_enough(last);
+                let granted = next_term > self.term()
+                    && !self.is_loyal()
+                    && self.shared.may_vote()
+                    && self.shared.is_complete_enough(last);
                 self.shared.send(from, Body::PreVoteReply { campaign, granted });
             }
             Body::RequestVote { campaign, last, .. } => {
@@ -176,6 +185,7 @@ impl Raft {
                     self.shared.send(from, Body::ReadIndexReply { start, request, index: None });
                 }
             }
+            Body::Removed { conf_id } => self.removed(conf_id),
             Body::ReadIndexReply { start, request, index } => {
                 if let Role::Follower(follower) = &mut self.role
                     && start == self.shared.config.start
@@ -188,6 +198,29 @@ impl Raft {
         Ok(())
     }
 
+    /// A candidate that is no member hears so, if no change is under way: it may have been down when it left.
+    fn tell_stranger(&mut self, message: &Message) {
+        let asks = matches!(message.body, Body::PreVote { .. } | Body::RequestVote { .. });
+        let conf_id = self.conf_id();
+        if asks && conf_id.index <= self.commit() && !self.conf().contains(message.from) {
+            self.shared.send(message.from, Body::Removed { conf_id });
+        }
+    }
+
+    /// A member says that this node is none any more. If that is newer than what the own log knows, it campaigns no
+    /// more until it hears a leader: safety does not need it, and who is needed has the newer log.
+    fn removed(&mut self, conf_id: LogId) {
+        if conf_id.index <= self.conf_id().index || !self.conf().contains(self.id()) {
+            return;
+        }
+        match &self.role {
+            Role::Leader(_) => return,
+            Role::PreCandidate(_) | Role::Candidate(_) => self.follow(),
+            Role::Follower(_) => {}
+        }
+        self.shared.removed_by = Some(conf_id);
+    }
+
     /// Follows `leader`, who leads this term; `None` if that cannot be and the node has halted.
     fn heed(&mut self, leader: NodeId) -> Option<(&mut Follower, &mut Shared)> {
         if self.shared.term_leader.is_some_and(|known| known != leader) {
@@ -196,6 +229,7 @@ impl Raft {
             return None;
         }
         self.shared.term_leader = Some(leader);
+        self.shared.removed_by = None;
         if !matches!(self.role, Role::Follower(_)) {
             self.follow();
         }
@@ -210,7 +244,7 @@ impl Raft {
         let shared = &mut self.shared;
         let free = shared.vote.is_none() && shared.term_leader.is_none();
         let repeated = shared.vote == Some(candidate);
-        if !(free || repeated) || !shared.is_complete_enough(last) {
+        if !(free || repeated) || !shared.may_vote() || !shared.is_complete_enough(last) {
             return false;
         }
         if free {

@@ -1,13 +1,13 @@
 //! From one role to another: the only place where it happens, and where it is told.
 
 use crate::{
-    Event, HaltReason, Raft, Term,
+    Event, HaltReason, LogId, NodeId, Raft, RoleKind, Term, TransferOutcome,
     candidate::Candidate,
     follower::Follower,
     leader::Leader,
     quorum::Tally,
-    raft::{Role, Told},
-    shared::Next,
+    raft::Role,
+    shared::{Next, Shared},
 };
 
 impl Raft {
@@ -87,15 +87,66 @@ impl Raft {
 
     /// Reports what changed.
     pub(crate) fn tell(&mut self) {
-        let (role, term, leader) = (self.role(), self.term(), self.leader());
-        let conf_id = self.conf_id();
-        let before = std::mem::replace(&mut self.told, Told { role, term, leader, conf_id });
-        if (before.role, before.term, before.leader) != (role, term, leader) {
-            self.shared.out.events.push(Event::RoleChanged { role, term, leader });
+        let now = Told {
+            role: self.role(),
+            leader: self.leader(),
+            removed_by: self.shared.removed_by,
+            ..Told::of(&self.shared)
+        };
+        let before = std::mem::replace(&mut self.told, now);
+        let shared = &mut self.shared;
+        if (before.role, before.term, before.leader) != (now.role, now.term, now.leader) {
+            let Told { role, term, leader, .. } = now;
+            shared.out.events.push(Event::RoleChanged { role, term, leader });
         }
-        if before.conf_id != conf_id {
-            let conf = self.conf().clone();
-            self.shared.out.events.push(Event::ConfChanged { id: conf_id, conf });
+        if let Some(leader) = now.leader
+            && let Some(to) = shared.handed_to.take()
+        {
+            let outcome =
+                if leader == to { TransferOutcome::Done } else { TransferOutcome::Overtaken { leader } };
+            shared.out.events.push(Event::TransferEnded { to, outcome });
+        }
+        if before.conf_id != now.conf_id {
+            let conf = shared.log.conf().clone();
+            shared.out.events.push(Event::ConfChanged { id: now.conf_id, conf });
+        }
+        if before.committed_conf_id != now.committed_conf_id {
+            let (id, conf) = shared.log.conf_at(shared.commit);
+            shared.out.events.push(Event::ConfCommitted { id, conf: conf.clone() });
+        }
+        let left = (before.is_member && !now.is_member).then_some(now.committed_conf_id);
+        let told_to_leave = now.removed_by.filter(|_| before.removed_by != now.removed_by && now.is_member);
+        if let Some(conf_id) = left.or(told_to_leave) {
+            shared.out.events.push(Event::Removed { conf_id });
+        }
+    }
+}
+
+/// What the latest events told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Told {
+    role: RoleKind,
+    term: Term,
+    leader: Option<NodeId>,
+    conf_id: LogId,
+    committed_conf_id: LogId,
+    /// Named by the committed configuration.
+    is_member: bool,
+    removed_by: Option<LogId>,
+}
+
+impl Told {
+    /// A follower without a leader.
+    pub(crate) fn of(shared: &Shared) -> Told {
+        let (committed_conf_id, committed) = shared.log.conf_at(shared.commit);
+        Told {
+            role: RoleKind::Follower,
+            term: shared.term,
+            leader: None,
+            conf_id: shared.log.conf_id(),
+            committed_conf_id,
+            is_member: committed.contains(shared.id()),
+            removed_by: None,
         }
     }
 }

@@ -30,6 +30,12 @@ pub struct Incarnation(pub u64);
 impl Incarnation {
     /// Not known yet: a member added by address that has not introduced itself.
     pub const UNKNOWN: Incarnation = Incarnation(0);
+
+    /// Whether both are known and differ.
+    #[must_use]
+    pub fn is_other(self, than: Incarnation) -> bool {
+        self != Incarnation::UNKNOWN && than != Incarnation::UNKNOWN && self != than
+    }
 }
 
 /// Counts the opens of one data directory, made durable before anything is sent. Two live processes that show the

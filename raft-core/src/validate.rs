@@ -53,6 +53,7 @@ pub(crate) fn message(message: &Message, own: NodeId, term: Term) -> Result<(), 
             check_id(*hint, message.term)
         }
         Body::InstallSnapshot { meta, .. } => check_snapshot(meta, message.term),
+        Body::Removed { conf_id } => check_id(*conf_id, message.term),
         Body::AppendReply { outcome: AppendOutcome::Matched(_), .. }
         | Body::PreVoteReply { .. }
         | Body::RequestVoteReply { .. }

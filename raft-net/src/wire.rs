@@ -356,6 +356,7 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<usize, FrameEr
             BodyHeader::InstallSnapshot { epoch: epoch.0, round: round.0, meta: MetaHeader::of(meta) }
         }
         Body::TimeoutNow => BodyHeader::TimeoutNow,
+        Body::Removed { conf_id } => BodyHeader::Removed { conf_id: conf_id.into() },
         Body::ReadIndex { start, request } => BodyHeader::ReadIndex { start: start.0, request: *request },
         Body::ReadIndexReply { start, request, index } => BodyHeader::ReadIndexReply {
             start: start.0,
@@ -443,6 +444,7 @@ fn decode_message(header: &[u8], payload: &Bytes) -> Result<Message, FrameError>
             meta: Box::new(meta.decode(kind)?),
         },
         BodyHeader::TimeoutNow => Body::TimeoutNow,
+        BodyHeader::Removed { conf_id } => Body::Removed { conf_id: conf_id.into() },
         BodyHeader::ReadIndex { start, request } => Body::ReadIndex { start: StartNumber(start), request },
         BodyHeader::ReadIndexReply { start, request, index } => {
             Body::ReadIndexReply { start: StartNumber(start), request, index: index.map(LogIndex) }
@@ -529,6 +531,7 @@ enum BodyHeader {
     TimeoutNow,
     ReadIndex { start: u64, request: u64 },
     ReadIndexReply { start: u64, request: u64, index: Option<u64> },
+    Removed { conf_id: LogIdHeader },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -551,6 +551,13 @@ impl<S: Send + 'static> Driver<S> {
                 self.transport.set_conf_index(id.index);
                 self.transport.set_peers(peer_infos(&conf, self.replica.raft().id()));
             }
+            Event::ConfCommitted { id, conf } => {
+                info!(%id, voters = ?conf.voters, learners = ?conf.learners, "configuration committed");
+            }
+            Event::Removed { conf_id } => {
+                warn!(%conf_id, "this node is no member of its cluster any more: it can be shut down");
+            }
+            Event::TransferEnded { to, outcome } => info!(%to, ?outcome, "transfer of leadership ended"),
             Event::PeerRegressed { peer, matched, now } => {
                 error!(%peer, %matched, %now, "a peer has lost entries it had acknowledged; it is not counted any more");
             }

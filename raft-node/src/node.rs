@@ -216,6 +216,7 @@ impl<S: StateMachine> Node<S> {
         let Opened { wal, recovered, machine, snapshots, snapshot_bytes, .. } = opened;
         let clock = Clock::start();
         let core_config = Config {
+            incarnation: started.incarnation,
             start: started.start,
             heartbeat_ms: config.heartbeat_ms,
             election_timeout_min_ms: config.election_timeout_ms,

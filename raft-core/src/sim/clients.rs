@@ -69,6 +69,7 @@ impl Sim {
                 match error {
                     ProposeError::Busy => self.coverage.hit(Mark::ProposalBusy),
                     ProposeError::NotLeader { .. } => self.coverage.hit(Mark::ProposalNotLeader),
+                    ProposeError::Transferring { .. } => self.coverage.hit(Mark::ProposalDuringTransfer),
                     ProposeError::Halted => {}
                 }
                 Ok(None)

@@ -138,6 +138,8 @@ marks! {
     ProposalUnknown,
     /// A proposal was refused as busy.
     ProposalBusy,
+    /// A proposal was refused because leadership was being handed over (X1).
+    ProposalDuringTransfer,
     /// A proposal was refused by a node that did not lead.
     ProposalNotLeader,
     /// A leader served a read.

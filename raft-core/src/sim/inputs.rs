@@ -52,7 +52,8 @@ impl Sim {
             | Body::InstallSnapshot { .. }
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => None,
+            | Body::ReadIndexReply { .. }
+            | Body::Removed { .. } => None,
         };
         if asks.is_some() && !self.nodes[n].drain_planned {
             self.nodes[n].owes = asks.map(|rule| (rule, from));

@@ -61,6 +61,7 @@ pub(super) fn message(message: &Message) -> String {
             format!("epoch={} round={} last={}", epoch.0, round.0, meta.last)
         }
         Body::TimeoutNow => String::new(),
+        Body::Removed { conf_id } => format!("conf={conf_id}"),
         Body::ReadIndex { start, request } => format!("start={start} request={request}"),
         Body::ReadIndexReply { start, request, index } => {
             format!("start={start} request={request} index={index:?}")

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    Apply, Body, ConfState, Config, Entry, EntryKind, Event, Fetch, HardState, Input, Instant, LogId,
-    LogIndex, Member, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadOutcome, ReadToken, Recovered,
-    RoleKind, SnapshotMeta, StartNumber, StepError, Term, TermRun, Timestamp, Write,
+    Apply, Body, ChangeError, ConfChange, ConfState, Config, Entry, EntryKind, Event, Fetch, HardState,
+    Incarnation, Input, Instant, LogId, LogIndex, Member, Message, NodeId, Now, Proposal, ProposeError, Raft,
+    ReadOutcome, ReadToken, Recovered, RoleKind, SnapshotMeta, StartNumber, StepError, Term, TermRun,
+    Timestamp, Write,
 };
 
 /// What a node's disk holds: exactly what was persisted.
@@ -219,6 +220,21 @@ impl Cluster {
         let now = self.now();
         let command = Proposal::new(Bytes::copy_from_slice(command.as_bytes()));
         self.node_mut(id).raft.propose(now, command)
+    }
+
+    pub(crate) fn change(&mut self, id: u64, change: &ConfChange) -> Result<LogId, ChangeError> {
+        let now = self.now();
+        let outcome = self.node_mut(id).raft.change_membership(now, change);
+        self.raft(id).check().unwrap();
+        outcome
+    }
+
+    /// A node with an empty directory that was told of the cluster, and waits to be let in.
+    pub(crate) fn join(&mut self, id: u64, incarnation: u64, conf: ConfState) {
+        let config = Config { incarnation: Incarnation(incarnation), ..Config::new(NodeId(id), 500 + id) };
+        let disk = Disk { snapshot: SnapshotMeta { conf, ..SnapshotMeta::default() }, ..Disk::default() };
+        let node = self.start(config, disk);
+        self.nodes.insert(id, node);
     }
 
     pub(crate) fn read(&mut self, id: u64, token: u64) {

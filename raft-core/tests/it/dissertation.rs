@@ -406,7 +406,7 @@ fn leadership_is_handed_over_within_a_round_trip_or_two() {
     cluster.commit("a");
     let now = cluster.now();
     cluster.node_mut(1).raft.transfer_leadership(now, NodeId(3)).unwrap();
-    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Busy));
+    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Transferring { to: NodeId(3) }));
     cluster.settle();
     assert_eq!((cluster.leader(), cluster.raft(1).role()), (Some(3), RoleKind::Follower));
 }

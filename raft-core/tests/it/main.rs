@@ -9,4 +9,5 @@ mod chaos;
 mod cluster;
 mod dissertation;
 mod hostile;
+mod membership;
 mod peers_bugs;

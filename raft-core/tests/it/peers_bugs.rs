@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use raft_core::{
-    AppendOutcome, Body, CampaignId, ConfState, Entries, Entry, EntryKind, Epoch, Event, Input, LogId,
-    LogIndex, NodeId, ProposeError, RoleKind, Round, SnapshotMeta, StartNumber, Term, Timestamp,
-    TransferError, WriteId,
+    AppendOutcome, Body, CampaignId, ConfChange, ConfState, Entries, Entry, EntryKind, Epoch, Event, Input,
+    LogId, LogIndex, NodeId, ProposeError, RoleKind, Round, SnapshotMeta, StartNumber, Term, Timestamp,
+    TransferError, TransferOutcome, WriteId,
 };
 
 use crate::cluster::{Cluster, Disk, conf};
@@ -242,6 +242,60 @@ fn learner_votes_when_promoted_unknowingly() {
     assert_eq!(granted(&mut cluster), Some(true));
 }
 
+/// A leader appended the configuration that removed it, crashed, and no one could be elected: the others lacked the entry
+/// and it would not campaign (openraft #2091, etcd #10563).
+#[test]
+fn removed_leader_crashes_before_final_config() {
+    let mut cluster = led_by_one(2);
+    cluster.lose = |m| matches!(m.body, Body::TimeoutNow);
+    cluster.change(1, &ConfChange { voters: vec![NodeId(2)], ..ConfChange::default() }).unwrap();
+    cluster.pass(1900);
+    assert!(cluster.raft(1).conf().is_joint());
+    cluster.isolate(1);
+    cluster.pass(150);
+    assert_eq!(cluster.raft(1).conf(), &conf(&[2]), "only its own log has it");
+    cluster.crash(1);
+    cluster.heal();
+    cluster.restart(1);
+    cluster.pass(3000);
+    let led = |event: &Event| matches!(event, Event::RoleChanged { role: RoleKind::Leader, .. });
+    assert!(cluster.node(1).events.iter().any(led), "it leads once more, to end what it began");
+    assert_eq!(cluster.leader(), Some(2));
+    assert_eq!((cluster.raft(2).conf(), cluster.raft(2).conf().is_joint()), (&conf(&[2]), false));
+    cluster.commit("b");
+}
+
+/// The leader crashed between the joint configuration and the next, and its successor stayed in it (etcd #12136).
+#[test]
+fn joint_left_by_new_leader() {
+    let mut cluster = led_by_one(4);
+    cluster.change(1, &ConfChange { voters: vec![NodeId(1), NodeId(2)], ..ConfChange::default() }).unwrap();
+    cluster.isolate(1);
+    for _ in 0..4 {
+        while cluster.carry_out(1) {}
+        let network: Vec<_> = cluster.network.drain(..).collect();
+        for message in network {
+            cluster.cut.clear();
+            cluster.deliver(message);
+        }
+        for id in 2..=4 {
+            while cluster.carry_out(id) {}
+        }
+        if cluster.raft(2).conf().is_joint() {
+            break;
+        }
+    }
+    cluster.network.clear();
+    cluster.crash(1);
+    assert!((2..=4).all(|id| cluster.raft(id).conf().is_joint()));
+    cluster.pass(5000);
+    assert_eq!(cluster.leader(), None, "without 1 the new configuration has no majority");
+    cluster.restart(1);
+    cluster.wait_for_leader();
+    cluster.pass(500);
+    assert_eq!((cluster.raft(2).conf(), cluster.raft(1).conf()), (&conf(&[1, 2]), &conf(&[1, 2])));
+}
+
 /// A transfer whose target had died never ended, and writes stayed refused (openraft #1747).
 #[test]
 fn transfer_times_out_and_writes_resume() {
@@ -249,9 +303,9 @@ fn transfer_times_out_and_writes_resume() {
     let now = cluster.now();
     cluster.crash(2);
     cluster.node_mut(1).raft.transfer_leadership(now, NodeId(2)).unwrap();
-    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Busy));
+    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Transferring { to: NodeId(2) }));
     cluster.pass(999);
-    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Busy));
+    assert_eq!(cluster.propose(1, "b"), Err(ProposeError::Transferring { to: NodeId(2) }));
     cluster.pass(1);
     assert_eq!(cluster.raft(1).transfer_target(), None);
     cluster.commit("b");
@@ -268,11 +322,30 @@ fn transfer_under_load() {
     cluster.carry_out(1);
     let now = cluster.now();
     cluster.node_mut(1).raft.transfer_leadership(now, NodeId(2)).unwrap();
+    let refused = Err(ProposeError::Transferring { to: NodeId(2) });
     for _ in 0..50 {
-        assert!(cluster.leader() != Some(1) || cluster.propose(1, "more") == Err(ProposeError::Busy));
+        assert!(cluster.leader() != Some(1) || cluster.propose(1, "more") == refused);
         cluster.pass(1);
     }
     assert_eq!((cluster.leader(), cluster.commands(2).len()), (Some(2), 201));
+}
+
+/// The target lost its vote while leadership was being handed to it, and the transfer hung (etcd #11326).
+#[test]
+fn transfer_aborts_on_demotion() {
+    let mut cluster = led_by_one(3);
+    cluster.lose = |m| matches!(m.body, Body::TimeoutNow);
+    let now = cluster.now();
+    cluster.node_mut(1).raft.transfer_leadership(now, NodeId(2)).unwrap();
+    cluster.pass(20);
+    let (voters, learners) = (vec![NodeId(1), NodeId(3)], vec![NodeId(2)]);
+    cluster.change(1, &ConfChange { voters, learners, ..ConfChange::default() }).unwrap();
+    assert_eq!(cluster.raft(1).transfer_target(), None);
+    cluster.commit("b");
+    let outcome = TransferOutcome::TargetDemoted;
+    let ended = Event::TransferEnded { to: NodeId(2), outcome };
+    assert_eq!(cluster.node(1).events.iter().filter(|event| **event == ended).count(), 1);
+    assert_eq!((cluster.leader(), cluster.commands(2)), (Some(1), vec!["a".to_string(), "b".to_string()]));
 }
 
 /// Leadership went to a node that was far behind, and the cluster stood still meanwhile (redpanda #2592).

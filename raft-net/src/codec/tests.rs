@@ -110,6 +110,7 @@ fn body() -> impl Strategy<Value = Body> {
             meta: Box::new(meta)
         }),
         Just(Body::TimeoutNow),
+        log_id().prop_map(|conf_id| Body::Removed { conf_id }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(start, request)| Body::ReadIndex { start: StartNumber(start), request }),
         (any::<u64>(), any::<u64>(), option::of(any::<u64>())).prop_map(|(start, request, index)| {

@@ -433,7 +433,10 @@ impl<W, R> Replica<W, R> {
         match self.raft.propose(now, proposal.clone()) {
             Ok(id) => self.enqueue(now, id, waiter),
             Err(ProposeError::NotLeader { leader: Some(to) }) => self.forward(to, proposal, waiter, since),
-            Err(ProposeError::NotLeader { leader: None }) => self.wait(now, proposal, waiter, since),
+            // Nobody to ask, or not yet: once somebody leads it is offered again.
+            Err(ProposeError::NotLeader { leader: None } | ProposeError::Transferring { .. }) => {
+                self.wait(now, proposal, waiter, since);
+            }
             Err(error) => self.out.failed.push((waiter, refusal(error))),
         }
     }
@@ -529,12 +532,15 @@ impl<W, R> Replica<W, R> {
         }
         self.serve_confirmed();
         let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
+        let transfer_over = ready.events.iter().any(|e| matches!(e, Event::TransferEnded { .. }));
         self.out.events.extend(ready.events);
         if new_leader {
             let leader = self.raft.leader();
             if self.abandon_at.is_none() && self.forwards.values().any(|f| Some(f.to) != leader) {
                 self.abandon_at = Some(now.instant.plus_millis(FORMER_LEADER_MS));
             }
+        }
+        if new_leader || transfer_over {
             self.retry_waiting(now);
         }
     }
@@ -592,7 +598,7 @@ impl<W, R> Replica<W, R> {
 fn refusal(error: ProposeError) -> ClientError {
     match error {
         ProposeError::NotLeader { .. } => ClientError::NotLeader,
-        ProposeError::Busy => ClientError::Busy,
+        ProposeError::Busy | ProposeError::Transferring { .. } => ClientError::Busy,
         ProposeError::Halted => ClientError::ShuttingDown,
     }
 }

@@ -122,7 +122,8 @@ impl Ghost {
             | Body::RequestVote { .. }
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => {}
+            | Body::ReadIndexReply { .. }
+            | Body::Removed { .. } => {}
         }
     }
 
@@ -294,7 +295,8 @@ impl Ghost {
             | Body::AppendReply { .. }
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => {}
+            | Body::ReadIndexReply { .. }
+            | Body::Removed { .. } => {}
         }
         Ok(())
     }
@@ -313,7 +315,11 @@ impl Ghost {
             Event::PeerRegressed { peer, matched, now } => check(false, "P5", || {
                 format!("{} reports that {peer} went back from {matched} to {now}", id(node))
             }),
-            Event::RoleChanged { .. } | Event::ConfChanged { .. } => Ok(()),
+            Event::RoleChanged { .. }
+            | Event::ConfChanged { .. }
+            | Event::ConfCommitted { .. }
+            | Event::Removed { .. }
+            | Event::TransferEnded { .. } => Ok(()),
         }
     }
 
