@@ -144,6 +144,9 @@ pub struct Recovered {
     /// The most recent entries, ending at `last`; the rest is fetched when needed. The last entry must be among them
     /// unless the snapshot ends with it: replicated time goes on from there.
     pub tail: Vec<Entry>,
+    /// The last entry this node had acknowledged, if the disk lost some of them: `last` then is the one before the
+    /// first hole (SAFETY D1).
+    pub promised: Option<LogId>,
 }
 
 impl Recovered {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::{ConfError, ConfigError, LogIndex, NodeId, Term};
+use crate::{ConfError, ConfigError, LogId, LogIndex, NodeId, Term};
 
 /// A proposal was not taken; nothing of it will ever be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +150,11 @@ pub enum StartError {
     Conf(ConfError),
     /// What the disk remembered contradicts itself.
     Inconsistent(&'static str),
+    /// The log lost what it had acknowledged, and no other voter could give it back (SAFETY D1).
+    DamagedAlone {
+        /// The last entry it had acknowledged.
+        promised: LogId,
+    },
 }
 
 impl fmt::Display for ProposeError {
@@ -233,6 +238,9 @@ impl fmt::Display for StartError {
             StartError::Config(error) => error.fmt(f),
             StartError::Conf(error) => error.fmt(f),
             StartError::Inconsistent(what) => write!(f, "the recovered state contradicts itself: {what}"),
+            StartError::DamagedAlone { promised } => {
+                write!(f, "the log lost entries up to {promised}, and this node is the only voter")
+            }
         }
     }
 }

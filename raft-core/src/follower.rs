@@ -120,6 +120,7 @@ impl Follower {
         let matched = self.verified.max(shared.commit).min(shared.disk.durable());
         let (epoch, round, clock) = (sender.epoch, sender.round, shared.now.wall);
         shared.send(sender.from, Body::HeartbeatReply { epoch, round, matched, clock });
+        shared.ask_for_refill(sender.from);
     }
 
     /// Dissertation 5, the receiver of InstallSnapshot.

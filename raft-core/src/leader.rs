@@ -60,7 +60,7 @@ impl Leader {
         };
         leader.sync_peers(shared);
         if inherited > shared.commit {
-            leader.append(shared, EntryKind::Noop, noop());
+            leader.append_noop(shared);
         }
         leader
     }
@@ -257,6 +257,11 @@ impl Leader {
             self.uncommitted_bytes = self.uncommitted_bytes.saturating_sub(bytes);
         }
         self.arm_notice(shared);
+    }
+
+    /// An entry of this term without a command.
+    pub(crate) fn append_noop(&mut self, shared: &mut Shared) {
+        self.append(shared, EntryKind::Noop, noop());
     }
 
     /// Puts an entry at the end of the log. It is sent and written with the next [`flush`](Self::flush).

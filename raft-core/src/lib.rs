@@ -33,6 +33,7 @@ mod candidate;
 mod follower;
 mod leader;
 mod reconfigure;
+mod recovering;
 mod replication;
 mod shared;
 mod transfer;

@@ -134,6 +134,16 @@ pub enum Body {
         /// The configuration that does without the receiver.
         conf_id: LogId,
     },
+    /// "I lost what I had acknowledged: forget it, and send what follows `after`" (SAFETY D1). Repeated with the
+    /// answer to each heartbeat until the sender's log is whole.
+    Refill {
+        /// The sender's run that found the damage.
+        start: StartNumber,
+        /// The last entry its disk still holds, before the first hole.
+        after: LogId,
+        /// The last entry it had acknowledged.
+        promised: LogId,
+    },
 }
 
 /// What became of an append.
@@ -164,6 +174,7 @@ impl Body {
                 | Body::InstallSnapshot { .. }
                 | Body::TimeoutNow
                 | Body::ReadIndex { .. }
+                | Body::Refill { .. }
         )
     }
 
@@ -184,6 +195,7 @@ impl Body {
             Body::ReadIndex { .. } => "read_index",
             Body::ReadIndexReply { .. } => "read_index_reply",
             Body::Removed { .. } => "removed",
+            Body::Refill { .. } => "refill",
         }
     }
 }

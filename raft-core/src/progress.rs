@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
-use crate::{Config, Epoch, Incarnation, Instant, LogIndex, Round, catch_up::CatchUp, fetching::Fetching};
+use crate::{
+    Config, Epoch, Incarnation, Instant, LogIndex, Round, StartNumber, catch_up::CatchUp, fetching::Fetching,
+};
 
 /// A peer as its leader sees it.
 ///
-/// Invariant: `matched < next`; `matched` never decreases (SAFETY P1).
+/// Invariant: `matched < next`; `matched` never decreases within an epoch (SAFETY P1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Progress {
     /// The peer's log equals ours up to here, durably.
@@ -32,6 +34,8 @@ pub(crate) struct Progress {
     pub(crate) released: bool,
     /// It proved that it lost what it had acknowledged: nothing more is sent to this epoch (SAFETY P5).
     pub(crate) regressed: bool,
+    /// The run of the peer that told of damage to its log; zero if none did (SAFETY D1).
+    pub(crate) refilled: StartNumber,
     /// The round of the latest heartbeat, and `matched` when it left.
     pub(crate) checked: (Round, LogIndex),
     /// Its wall clock minus ours, in milliseconds, when it last answered a heartbeat.
@@ -83,6 +87,7 @@ impl Progress {
             commit_told: LogIndex::ZERO,
             released: false,
             regressed: false,
+            refilled: StartNumber(0),
             checked: (Round(0), LogIndex::ZERO),
             clock_offset_ms: 0,
             fetching: Fetching::default(),
@@ -197,6 +202,13 @@ impl Progress {
         };
         self.losses = self.losses.saturating_add(1);
         self.probe(next);
+    }
+
+    /// Forgets what the peer acknowledged: its run `start` lost some of it (SAFETY D1). It still follows.
+    pub(crate) fn reopen(&mut self, start: StartNumber, next: LogIndex, epoch: Epoch) {
+        let fresh = Progress::new(next, epoch, self.heard_at);
+        let Progress { incarnation, sent_at, acked_round, clock_offset_ms, .. } = *self;
+        *self = Progress { incarnation, sent_at, acked_round, clock_offset_ms, refilled: start, ..fresh };
     }
 
     /// Pauses after a failed snapshot: nothing is sent before `retry_ms` is over.

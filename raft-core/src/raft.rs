@@ -49,16 +49,24 @@ impl Raft {
     /// Settings or recovered state that cannot be.
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<Raft, StartError> {
         config.validate().map_err(StartError::Config)?;
-        let hard_state = recovered.hard_state;
+        let (hard_state, promised) = (recovered.hard_state, recovered.promised);
         let log = Log::recover(recovered)?;
         if hard_state.term < log.last().term || hard_state.term == crate::Term::MAX {
             return Err(StartError::Inconsistent("the log has entries of a later term than the hard state"));
         }
-        let mut shared = Shared::new(config, hard_state, log, now);
+        if promised.is_some_and(|promised| promised.term > hard_state.term) {
+            return Err(StartError::Inconsistent(
+                "the log had promised an entry of a later term than the hard state",
+            ));
+        }
+        let mut shared = Shared::new(config, hard_state, log, promised, now);
         // A lone voter has nobody to wait for. Others try soon: if a leader lives, it is not disturbed by a pre-vote.
         let (soon, late) = (shared.config.heartbeat_ms, shared.config.election_timeout_min_ms);
         let conf = shared.log.conf();
         let alone = conf.voters.len() == 1 && conf.voters.contains(&shared.config.id) && !conf.is_joint();
+        if let Some(recovering) = shared.recovering.filter(|_| alone) {
+            return Err(StartError::DamagedAlone { promised: recovering.promised() });
+        }
         let patience_ms = if alone { 0 } else { shared.rng.between(soon, late) };
         let told = Told::of(&shared);
         let role = Role::Follower(Follower::new(&shared, patience_ms));

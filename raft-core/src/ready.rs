@@ -149,6 +149,11 @@ pub enum Event {
         /// What it has.
         now: LogIndex,
     },
+    /// This node's log is whole again after damage: it takes part like any other (SAFETY D1).
+    Refilled {
+        /// The last entry on its disk.
+        last: LogId,
+    },
     /// The node can no longer take part safely and does nothing from now on. The text says why.
     Halted(HaltReason),
 }

@@ -213,7 +213,7 @@ impl Leader {
         true
     }
 
-    fn next_epoch(&mut self) -> Epoch {
+    pub(crate) fn next_epoch(&mut self) -> Epoch {
         self.epochs = self.epochs.saturating_add(1);
         Epoch(self.epochs)
     }

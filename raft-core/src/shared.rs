@@ -3,7 +3,7 @@
 use crate::{
     Apply, Body, CampaignId, Config, Event, Fetch, FetchId, HaltReason, HardState, LogId, LogIndex, Message,
     NodeId, Now, Proposal, ReadOutcome, ReadToken, SnapshotMark, SnapshotMeta, Term, WriteId,
-    apply_queue::ApplyQueue, durability::Durability, log::Log, rng::Rng,
+    apply_queue::ApplyQueue, durability::Durability, log::Log, recovering::Recovering, rng::Rng,
 };
 
 /// What a role's function wants to become of the node. The transition itself is made in one place.
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) commit: LogIndex,
     pub(crate) disk: Durability,
     pub(crate) apply: ApplyQueue,
+    /// The disk lost what this node had acknowledged (SAFETY D1).
+    pub(crate) recovering: Option<Recovering>,
     pub(crate) out: Outbox,
     /// To whom a leader that is none any more was handing over, until it is known who came after it.
     pub(crate) handed_to: Option<NodeId>,
@@ -65,7 +67,13 @@ pub(crate) struct Outbox {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, hard_state: HardState, log: Log, now: Now) -> Shared {
+    pub(crate) fn new(
+        config: Config,
+        hard_state: HardState,
+        log: Log,
+        promised: Option<LogId>,
+        now: Now,
+    ) -> Shared {
         let snapshot = log.snapshot().last.index;
         Shared {
             now,
@@ -77,6 +85,7 @@ impl Shared {
             commit: hard_state.commit.min(log.last().index).max(snapshot),
             disk: Durability::new(log.last().index),
             apply: ApplyQueue::new(snapshot),
+            recovering: Recovering::new(promised, log.last()),
             out: Outbox::default(),
             handed_to: None,
             removed_by: None,
@@ -125,12 +134,12 @@ impl Shared {
         self.commit = self.commit.max(index);
     }
 
-    /// Whether this node may stand for election: it votes in the configuration in force or in the last committed
-    /// one (SAFETY E9, M6).
+    /// Whether this node may stand for election: its log is whole (SAFETY D1), and it votes in the configuration in
+    /// force or in the last committed one (SAFETY E9, M6).
     pub(crate) fn is_electable(&self) -> bool {
         let id = self.config.id;
         let votes = self.log.conf().is_voter(id) || self.log.conf_at(self.commit).1.is_voter(id);
-        votes && self.may_vote() && self.removed_by.is_none()
+        votes && self.recovering.is_none() && self.may_vote() && self.removed_by.is_none()
     }
 
     /// Whether this node may vote. Learners may: they need not know yet that they were promoted (etcd #10998). Who came
@@ -140,9 +149,10 @@ impl Shared {
         !member.is_some_and(|member| member.incarnation.is_other(self.config.incarnation))
     }
 
-    /// Whether a log that ends with `last` is at least as complete as ours (dissertation 3.6.1; SAFETY E5).
+    /// Whether a log that ends with `last` is at least as complete as ours (dissertation 3.6.1; SAFETY E5), or as ours
+    /// was before it was damaged (SAFETY D1).
     pub(crate) fn is_complete_enough(&self, last: LogId) -> bool {
-        last >= self.log.last()
+        last >= self.log.last() && self.recovering.is_none_or(|recovering| last >= recovering.promised())
     }
 
     pub(crate) fn election_timeout_ms(&mut self) -> u64 {
@@ -191,6 +201,7 @@ impl Shared {
     pub(crate) fn persisted(&mut self, id: WriteId) -> Option<LogIndex> {
         let (messages, marks) = self.disk.persisted(id);
         self.out.messages.extend(messages);
+        self.look_whether_whole();
         let mut droppable = None;
         for mark in marks {
             if mark.received {

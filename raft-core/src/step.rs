@@ -59,7 +59,8 @@ impl Raft {
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
-            | Body::Removed { .. } => false,
+            | Body::Removed { .. }
+            | Body::Refill { .. } => false,
         }
     }
 
@@ -107,7 +108,8 @@ impl Raft {
             | Body::HeartbeatReply { .. }
             | Body::TimeoutNow
             | Body::ReadIndexReply { .. }
-            | Body::Removed { .. } => return,
+            | Body::Removed { .. }
+            | Body::Refill { .. } => return,
         };
         self.shared.send(from, answer);
     }
@@ -192,6 +194,11 @@ impl Raft {
                     && self.shared.term_leader == Some(from)
                 {
                     follower.read_answered(&mut self.shared, request, index);
+                }
+            }
+            Body::Refill { start, after, promised } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.refill(&mut self.shared, from, (start, after, promised));
                 }
             }
         }

@@ -54,6 +54,14 @@ pub(crate) fn message(message: &Message, own: NodeId, term: Term) -> Result<(), 
         }
         Body::InstallSnapshot { meta, .. } => check_snapshot(meta, message.term),
         Body::Removed { conf_id } => check_id(*conf_id, message.term),
+        Body::Refill { after, promised, .. } => {
+            check_id(*after, message.term)?;
+            check_id(*promised, message.term)?;
+            if promised <= after {
+                return Err(StepError::BadMessage("nothing of what it promised is missing"));
+            }
+            Ok(())
+        }
         Body::AppendReply { outcome: AppendOutcome::Matched(_), .. }
         | Body::PreVoteReply { .. }
         | Body::RequestVoteReply { .. }

@@ -50,6 +50,11 @@ impl Raft {
         self.shared.apply.applied()
     }
 
+    /// The last entry this node had acknowledged, while its damaged log has not reached it again (SAFETY D1).
+    pub fn promised(&self) -> Option<LogId> {
+        self.shared.recovering.map(|recovering| recovering.promised())
+    }
+
     /// The last entry of the log.
     pub fn last(&self) -> LogId {
         self.shared.log.last()

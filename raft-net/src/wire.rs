@@ -363,6 +363,9 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<usize, FrameEr
             request: *request,
             index: index.map(|index| index.0),
         },
+        Body::Refill { start, after, promised } => {
+            BodyHeader::Refill { start: start.0, after: after.into(), promised: promised.into() }
+        }
     };
     put(out, kind, &MessageHeader { from: message.from.0, to: message.to.0, term: message.term.0, body })?;
     let Body::AppendEntries { entries, .. } = &message.body else { return Ok(0) };
@@ -449,6 +452,9 @@ fn decode_message(header: &[u8], payload: &Bytes) -> Result<Message, FrameError>
         BodyHeader::ReadIndexReply { start, request, index } => {
             Body::ReadIndexReply { start: StartNumber(start), request, index: index.map(LogIndex) }
         }
+        BodyHeader::Refill { start, after, promised } => {
+            Body::Refill { start: StartNumber(start), after: after.into(), promised: promised.into() }
+        }
     };
     Ok(Message { from: NodeId(of.from), to: NodeId(of.to), term: message_term, body })
 }
@@ -532,6 +538,7 @@ enum BodyHeader {
     ReadIndex { start: u64, request: u64 },
     ReadIndexReply { start: u64, request: u64, index: Option<u64> },
     Removed { conf_id: LogIdHeader },
+    Refill { start: u64, after: LogIdHeader, promised: LogIdHeader },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -561,6 +561,9 @@ impl<S: Send + 'static> Driver<S> {
             Event::PeerRegressed { peer, matched, now } => {
                 error!(%peer, %matched, %now, "a peer has lost entries it had acknowledged; it is not counted any more");
             }
+            Event::Refilled { last } => {
+                info!(%last, "the damaged log is whole again: this node takes part like any other");
+            }
             Event::Halted(_) => {}
         }
     }

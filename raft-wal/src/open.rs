@@ -434,6 +434,7 @@ fn recovered(engine: &Engine) -> Result<Recovered, WalError> {
         term_runs: engine.runs.clone(),
         confs,
         tail: tail(engine, state.log_start.index, last)?,
+        promised: engine.damage().map(|damage| damage.promised),
     })
 }
 

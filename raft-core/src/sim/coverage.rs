@@ -56,6 +56,16 @@ marks! {
     DiskStalled,
     /// A sync failed and ended the process.
     DiskFailed,
+    /// A disk lost what had been acknowledged (D1).
+    LogDamaged,
+    /// A node with a damaged log was asked for a vote by a candidate that lacked what it had promised (D1).
+    PromiseKept,
+    /// A leader began a new epoch for a peer whose log was damaged (D1).
+    RefillAsked,
+    /// A damaged log was made whole by a leader (D1).
+    LogRefilled,
+    /// Logs of as many nodes were damaged at once that no quorum of whole ones was left (D1).
+    ManyDamaged,
     /// A sync covered several writes.
     GroupCommit,
     /// A process was paused.

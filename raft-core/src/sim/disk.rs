@@ -11,7 +11,9 @@
 //!   while a process that crashed before is still down.
 //! - A sync takes as long as it likes; one that fails ends the process, and what of its writes is found later is
 //!   open.
-//! - A disk never forgets what a sync has covered, never reorders writes and never shows a part of one.
+//! - A disk never reorders writes and never shows a part of one. What a sync has covered it forgets only where the
+//!   storm damages the log: entries from some index on are gone, but the disk still tells the last one it had (D1). Never
+//!   on so many nodes at once that what is committed is on no disk any more.
 //!
 //! Snapshot files are synced before the core hears of them; they count only once a write has marked them.
 
@@ -128,9 +130,34 @@ pub(super) struct Image {
     pub(super) hard_state: HardState,
     pub(super) snapshot: Snapshot,
     pub(super) log: Log,
+    /// The log before it was damaged, until it has grown past that again.
+    pub(super) lost: Option<Box<Log>>,
 }
 
 impl Image {
+    /// The last entry that was acknowledged from here, if damage took it.
+    pub(super) fn promised(&self) -> Option<LogId> {
+        self.lost.as_ref().map(|lost| lost.last())
+    }
+
+    /// How far votes from here are bound (D1).
+    pub(super) fn bound(&self) -> LogId {
+        self.promised().max(Some(self.log.last())).unwrap_or_default()
+    }
+
+    /// Loses every entry behind a random one, if the log has any behind its snapshot.
+    fn damage(&mut self, random: &mut Random) -> bool {
+        let kept = self.log.start().index.max(self.snapshot.meta.last.index);
+        let entries = self.log.last().index.distance(kept);
+        if entries == 0 {
+            return false;
+        }
+        let whole = self.log.clone();
+        self.log.truncate_after(kept.plus(random.below(entries)));
+        self.lost.get_or_insert_with(|| Box::new(whole));
+        true
+    }
+
     fn apply(&mut self, stored: Stored) {
         let Stored { write, snapshot } = stored;
         self.hard_state = write.hard_state;
@@ -146,6 +173,8 @@ impl Image {
         for entry in &write.entries {
             self.log.push(entry.clone());
         }
+        let last = self.log.last();
+        self.lost.take_if(|lost| last >= lost.last());
     }
 }
 
@@ -275,7 +304,14 @@ impl Disk {
             term_runs,
             confs,
             tail: log.entries().skip(log.items.len() - tail_length).cloned().collect(),
+            promised: image.promised(),
         }
+    }
+
+    /// Damages the log while no process runs. Whether it had anything to lose.
+    pub(super) fn damage(&mut self, random: &mut Random) -> bool {
+        self.keep(self.cached.len());
+        self.durable.damage(random)
     }
 
     fn stop(&mut self) {

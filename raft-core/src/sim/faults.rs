@@ -4,6 +4,7 @@ use super::{
     Sim,
     clock::{Event, MILLI},
     coverage::Mark,
+    disk::Disk,
     network::{id, place},
     rules::Checked,
     schedule::{Fault, Phase},
@@ -88,6 +89,7 @@ impl Sim {
                 self.coverage.hit(Mark::DiskStalled);
                 self.disks[n].stalled_until = now + self.random.between(50 * MILLI, 3000 * MILLI);
             }
+            Fault::DamageLog => self.damage_log(n),
             Fault::FailDisk => self.nodes[n].sync_fails = true,
             Fault::Pause => {
                 self.coverage.hit(Mark::Paused);
@@ -107,6 +109,30 @@ impl Sim {
             }
         }
         Ok(())
+    }
+
+    /// Entries that were acknowledged are lost. Never so many that what is committed might be on no disk (D1): either a
+    /// majority stays whole, or one whole log reaches as far as all the promises.
+    fn damage_log(&mut self, n: usize) {
+        let whole = |disk: &Disk| disk.durable.promised().is_none();
+        let promised = self.disks.iter().map(|disk| disk.durable.bound()).max();
+        let others = || self.disks.iter().enumerate().filter(|(other, disk)| *other != n && whole(disk));
+        let majority = others().count() > self.disks.len() / 2;
+        if !majority && !others().any(|(_, disk)| Some(disk.durable.log.last()) == promised) {
+            return;
+        }
+        if self.is_up(n) {
+            self.crash(n, true);
+        }
+        if self.disks[n].damage(&mut self.random) {
+            self.coverage.hit(Mark::LogDamaged);
+            if !majority {
+                self.coverage.hit(Mark::ManyDamaged);
+            }
+            let (now, disk) = (self.agenda.now(), &self.disks[n].durable);
+            self.trace
+                .line(now, || format!("*** {} lost {:?} behind {}", id(n), disk.promised(), disk.log.last()));
+        }
     }
 
     /// The leader is asked to hand over; or it tells a follower to campaign at once, ready for it or not (dissertation

@@ -53,7 +53,8 @@ impl Sim {
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
-            | Body::Removed { .. } => None,
+            | Body::Removed { .. }
+            | Body::Refill { .. } => None,
         };
         if asks.is_some() && !self.nodes[n].drain_planned {
             self.nodes[n].owes = asks.map(|rule| (rule, from));

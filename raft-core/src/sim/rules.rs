@@ -88,6 +88,9 @@ pub(super) struct Member {
     hard_state: HardState,
     leader: Option<(Term, NodeId)>,
     checked_commit: LogIndex,
+    /// What it had acknowledged before its disk was damaged, until its log reaches that again (D1).
+    promised: Option<LogId>,
+    was_damaged: bool,
     compacted: LogIndex,
     handed: LogIndex,
     handed_hash: u64,
@@ -109,6 +112,8 @@ pub(super) struct Ask {
     pub(super) candidate: NodeId,
     pub(super) campaign: CampaignId,
     pub(super) last: LogId,
+    /// What the receiver was bound to when it was asked: a held answer leaves later.
+    pub(super) own: LogId,
     /// The receiver heard its leader less than an election timeout ago.
     pub(super) sticky: bool,
 }
@@ -185,6 +190,11 @@ impl Ghost {
 }
 
 impl Member {
+    /// What a candidate's log must reach: the own log's end, or what it was before damage (E5, D1).
+    fn bound(&self) -> LogId {
+        self.promised.unwrap_or_default().max(self.log.last())
+    }
+
     fn asked(&self, matching: impl Fn(&Ask) -> bool) -> Vec<Ask> {
         self.asks.iter().filter(|ask| matching(ask)).copied().collect()
     }

@@ -50,6 +50,8 @@ pub(super) enum Fault {
     StallDisk,
     /// A disk's next sync fails.
     FailDisk,
+    /// A disk loses entries that were acknowledged, and its process ends.
+    DamageLog,
     /// A process stands still.
     Pause,
     /// A wall clock jumps.
@@ -75,6 +77,7 @@ const FAULTS: &[Fault] = &[
     Fault::PowerCutWhileDown,
     Fault::StallDisk,
     Fault::FailDisk,
+    Fault::DamageLog,
     Fault::Pause,
     Fault::JumpWallClock,
     Fault::Transfer,

@@ -66,6 +66,9 @@ pub(super) fn message(message: &Message) -> String {
         Body::ReadIndexReply { start, request, index } => {
             format!("start={start} request={request} index={index:?}")
         }
+        Body::Refill { start, after, promised } => {
+            format!("start={start} after={after} promised={promised}")
+        }
     };
     format!("{from}>{to} t{term} {} {text}", body.name())
 }

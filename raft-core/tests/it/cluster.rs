@@ -17,6 +17,8 @@ pub(crate) struct Disk {
     pub(crate) snapshot: SnapshotMeta,
     pub(crate) start: LogId,
     pub(crate) entries: Vec<Entry>,
+    /// What it had acknowledged before it was damaged.
+    pub(crate) promised: Option<LogId>,
 }
 
 impl Disk {
@@ -42,6 +44,12 @@ impl Disk {
         }
     }
 
+    /// Damage takes every entry behind `index`; the disk still tells what was promised.
+    pub(crate) fn damage(&mut self, index: u64) {
+        self.promised = self.promised.max(self.entries.last().map(|entry| entry.id));
+        self.entries.retain(|entry| entry.id.index.0 <= index);
+    }
+
     fn compact(&mut self, index: LogIndex) {
         if let Some(entry) = self.entries.iter().find(|entry| entry.id.index == index) {
             self.start = entry.id;
@@ -49,7 +57,7 @@ impl Disk {
         self.entries.retain(|entry| entry.id.index > index);
     }
 
-    fn recover(&self, tail: usize) -> Recovered {
+    pub(crate) fn recover(&self, tail: usize) -> Recovered {
         let mut term_runs: Vec<TermRun> = Vec::new();
         let mut confs = Vec::new();
         for entry in &self.entries {
@@ -69,6 +77,7 @@ impl Disk {
             term_runs,
             confs,
             tail: self.entries[skip..].to_vec(),
+            promised: self.promised,
         }
     }
 }

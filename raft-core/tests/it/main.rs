@@ -7,6 +7,7 @@
 mod basics;
 mod chaos;
 mod cluster;
+mod damage;
 mod dissertation;
 mod hostile;
 mod membership;

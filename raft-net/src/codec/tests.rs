@@ -113,6 +113,11 @@ fn body() -> impl Strategy<Value = Body> {
         log_id().prop_map(|conf_id| Body::Removed { conf_id }),
         (any::<u64>(), any::<u64>())
             .prop_map(|(start, request)| Body::ReadIndex { start: StartNumber(start), request }),
+        (any::<u64>(), log_id(), log_id()).prop_map(|(start, after, promised)| Body::Refill {
+            start: StartNumber(start),
+            after,
+            promised
+        }),
         (any::<u64>(), any::<u64>(), option::of(any::<u64>())).prop_map(|(start, request, index)| {
             Body::ReadIndexReply { start: StartNumber(start), request, index: index.map(LogIndex) }
         }),

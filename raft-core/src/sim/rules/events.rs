@@ -3,10 +3,11 @@
 use super::{
     ASKS_MAX, Ask, Checked, Ghost, Member, Peer, View, check,
     plain::{
-        c5_commit_never_falls, e3_durable_before_sent, e4_vote_kept_within_term, e5_e8_grant,
-        e7_majority_of_one_campaign, e12_no_term_zero, l2_leader_append_only, l3_real_conflict,
-        l4_terms_rise, l5_no_hole, l6_acknowledged_is_durable, n1_only_newer_snapshots,
-        n2_compacted_behind_snapshot, n2_suffix_kept_if_it_fits, p1_match_is_true,
+        c5_commit_never_falls, d1_asks_for_what_is_missing, d1_damaged_never_campaigns,
+        e3_durable_before_sent, e4_vote_kept_within_term, e5_e8_grant, e7_majority_of_one_campaign,
+        e12_no_term_zero, l2_leader_append_only, l3_real_conflict, l4_terms_rise, l5_no_hole,
+        l6_acknowledged_is_durable, n1_only_newer_snapshots, n2_compacted_behind_snapshot,
+        n2_suffix_kept_if_it_fits, p1_match_is_true,
     },
 };
 use crate::{
@@ -26,6 +27,8 @@ impl Ghost {
             term: image.hard_state.term,
             log: image.log.clone(),
             hard_state: image.hard_state,
+            promised: image.promised(),
+            was_damaged: image.lost.is_some() || self.members[node].was_damaged,
             compacted: image.log.start().index,
             handed: image.snapshot.meta.last.index,
             handed_hash: image.snapshot.hash,
@@ -47,16 +50,25 @@ impl Ghost {
         let heard = member.contact.is_some_and(|contact| now.micros_since(contact) < min);
         let sticky = member.role == RoleKind::Follower && heard;
         let from = place(message.from);
+        let own = member.bound();
         let ask = match message.body {
             Body::PreVote { campaign, next_term, last } => {
                 if message.term < member.term {
                     coverage.hit(Mark::LowerTermPreVote);
                 }
-                Some(Ask { pre: true, term: next_term, candidate: message.from, campaign, last, sticky })
+                Some(Ask { pre: true, term: next_term, candidate: message.from, campaign, last, own, sticky })
             }
             Body::RequestVote { campaign, last, transfer } => {
                 let sticky = sticky && !transfer;
-                Some(Ask { pre: false, term: message.term, candidate: message.from, campaign, last, sticky })
+                Some(Ask {
+                    pre: false,
+                    term: message.term,
+                    candidate: message.from,
+                    campaign,
+                    last,
+                    own,
+                    sticky,
+                })
             }
             _ => None,
         };
@@ -66,6 +78,8 @@ impl Ghost {
             }
             if ask.last < member.log.last() {
                 coverage.hit(Mark::StaleCandidate);
+            } else if Some(ask.last) < member.promised {
+                coverage.hit(Mark::PromiseKept);
             }
             if member.asks.len() >= ASKS_MAX {
                 member.asks.remove(0);
@@ -118,6 +132,11 @@ impl Ghost {
             Body::HeartbeatReply { epoch, matched, .. } => {
                 member.success(from, message.term, *epoch, *matched, coverage);
             }
+            Body::Refill { .. } => {
+                if member.role == RoleKind::Leader && member.term == message.term {
+                    coverage.hit(Mark::RefillAsked);
+                }
+            }
             Body::PreVote { .. }
             | Body::RequestVote { .. }
             | Body::TimeoutNow
@@ -156,6 +175,7 @@ impl Ghost {
         check(view.term >= old_term, "E4", || {
             format!("{} went back from term {old_term} to {}", id(node), view.term)
         })?;
+        d1_damaged_never_campaigns(id(node), view.role, disks[node].durable.promised())?;
         c5_commit_never_falls(id(node), old_commit, view.commit)?;
         member.term = view.term;
         member.role = view.role;
@@ -202,15 +222,20 @@ impl Ghost {
     ) -> Checked {
         for event in &ready.events {
             self.no_alarm(node, event)?;
+            if let Event::Refilled { .. } = event {
+                coverage.hit(Mark::LogRefilled);
+            }
         }
+        self.members[node].promised = durable.promised();
         for message in &ready.messages {
             if let Body::PreVoteReply { campaign, granted: true } = message.body {
                 let member = &self.members[node];
                 let asks: Vec<Ask> =
                     member.asked(|ask| ask.pre && ask.candidate == message.to && ask.campaign == campaign);
                 let cuts = ready.write.as_ref().is_some_and(|write| write.truncate_after.is_some());
-                let last = if cuts { LogId::ZERO } else { member.log.last() };
-                e5_e8_grant(id(node), last, message.to, &asks)?;
+                let last = if cuts { member.promised.unwrap_or_default() } else { member.bound() };
+                let asked = asks.iter().map(|ask| ask.own).min().unwrap_or_default();
+                e5_e8_grant(id(node), last.min(asked), message.to, &asks)?;
             }
         }
         if let Some(write) = &ready.write {
@@ -287,6 +312,9 @@ impl Ghost {
                     })?;
                 }
             }
+            Body::Refill { after, promised, .. } => {
+                d1_asks_for_what_is_missing(message.from, *after, *promised, &disks[node].durable)?;
+            }
             Body::InstallSnapshot { epoch, .. } => {
                 self.members[node].address(to, message.term, *epoch);
             }
@@ -312,6 +340,8 @@ impl Ghost {
                 };
                 check(false, rule, || format!("{} halted: {reason}", id(node)))
             }
+            // The damage was no secret: the peer tells of it itself.
+            Event::PeerRegressed { peer, .. } if self.members[place(*peer)].was_damaged => Ok(()),
             Event::PeerRegressed { peer, matched, now } => check(false, "P5", || {
                 format!("{} reports that {peer} went back from {matched} to {now}", id(node))
             }),
@@ -319,7 +349,8 @@ impl Ghost {
             | Event::ConfChanged { .. }
             | Event::ConfCommitted { .. }
             | Event::Removed { .. }
-            | Event::TransferEnded { .. } => Ok(()),
+            | Event::TransferEnded { .. }
+            | Event::Refilled { .. } => Ok(()),
         }
     }
 
@@ -340,6 +371,7 @@ impl Ghost {
             let asks: Vec<Ask> =
                 member.asked(|ask| !ask.pre && ask.candidate == candidate && ask.term == new.term);
             let last = if write.truncate_after.is_some() { LogId::ZERO } else { member.log.last() };
+            let last = last.max(member.promised.unwrap_or_default());
             e5_e8_grant(id(node), last, candidate, &asks)?;
         }
         if let Some(after) = write.truncate_after {

@@ -133,8 +133,10 @@ impl Ghost {
         let holding = disks
             .iter()
             .filter(|disk| {
+                // What damage took after it was acknowledged is bound by the promise (D1).
+                let lost = disk.durable.lost.as_ref().is_some_and(|lost| lost.hash(commit) == hash);
                 let log = &disk.durable.log;
-                commit < log.start().index || log.hash(commit) == hash
+                commit < log.start().index || log.hash(commit) == hash || lost
             })
             .count();
         check(holding >= majority, "C6", || {

@@ -175,7 +175,9 @@ pub(super) fn p1_match_is_true(message: &Message, prev: LogId, durable: &Image) 
         return Ok(()); // a later leader may have cut it
     }
     let log = &durable.log;
-    let holds = prev.index < log.start().index || log.term(prev.index) == Some(prev.term);
+    // A leader learns of damage from the peer itself (D1).
+    let lost = durable.lost.as_ref().is_some_and(|lost| lost.term(prev.index) == Some(prev.term));
+    let holds = prev.index < log.start().index || log.term(prev.index) == Some(prev.term) || lost;
     check(holds, "P1", || {
         format!("{} believes {} to have {prev}, on disk it ends at {}", message.from, message.to, log.last())
     })
@@ -216,6 +218,29 @@ pub(in crate::sim) fn n2_compacted_behind_snapshot(
     let snapshot = durable.snapshot.meta.last.index;
     check(index <= snapshot, "N2", || {
         format!("{node} may drop its log up to {index}, the snapshot on disk ends at {snapshot}")
+    })
+}
+
+/// D1: a node whose log is damaged does not stand for election.
+pub(super) fn d1_damaged_never_campaigns(node: NodeId, role: RoleKind, promised: Option<LogId>) -> Checked {
+    check(promised.is_none() || role == RoleKind::Follower, "D1", || {
+        format!("{node} became {role:?} although it lacks what it had acknowledged up to {promised:?}")
+    })
+}
+
+/// D1: a request for a refill tells what the disk holds and what it had held.
+pub(super) fn d1_asks_for_what_is_missing(
+    node: NodeId,
+    after: LogId,
+    promised: LogId,
+    durable: &Image,
+) -> Checked {
+    let told = durable.lost.as_ref().is_none_or(|lost| lost.last() == promised);
+    check(durable.log.last().index >= after.index && told, "D1", || {
+        format!(
+            "{node} asks for what follows {after} up to {promised}, its disk ends at {}",
+            durable.log.last()
+        )
     })
 }
 
