@@ -8,6 +8,8 @@ use std::{
 
 use raft_core::{ClusterId, LogId, LogIndex, NodeId};
 
+use crate::{identity::IdentityDamage, snapshot_file::SnapshotDamage};
+
 /// Why the log says no. Cheap to clone: after the first failure everybody who waits gets the same one.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum WalError {
@@ -153,8 +155,8 @@ pub enum CorruptionKind {
         /// What it should be.
         expected: u64,
     },
-    /// A segment is missing.
-    #[error("the segment is missing")]
+    /// The file is missing.
+    #[error("the file is missing")]
     Missing,
     /// A segment does not continue the one before.
     #[error("the segment does not continue the one before")]
@@ -182,6 +184,18 @@ pub enum CorruptionKind {
     /// A sealed segment's seal or footer does not fit.
     #[error("the footer or the seal is damaged")]
     Footer,
+    /// A name of ours leads to a directory, a link or something else that is no file.
+    #[error("this is no regular file")]
+    NotAFile,
+    /// It belongs to another cluster or another node than the log.
+    #[error("it belongs to another cluster or node than the log")]
+    Foreign,
+    /// A snapshot file that the log has marked.
+    #[error("the snapshot is damaged: {0}")]
+    Snapshot(SnapshotDamage),
+    /// The identity file.
+    #[error("the identity is damaged: {0}")]
+    Identity(IdentityDamage),
 }
 
 /// A hole in what was acknowledged.

@@ -11,6 +11,7 @@
 //! To read on: `engine` decides what is written, `recovery` tells a torn write from damage, `survey` puts the segments
 //! together, `open` acts on that, `record` and `segment` are the format.
 
+mod dump;
 mod engine;
 mod error;
 mod fields;
@@ -34,11 +35,12 @@ mod verify;
 pub mod vfs;
 mod wal;
 
+pub use dump::{Dump, Dumped, DumpedRecord, dump};
 pub use engine::Engine;
 pub use error::{Corruption, CorruptionKind, Damage, WalError};
 pub use open::DirLock;
 pub use options::{Options, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 pub use report::{OpenReport, Stats, Torn, Verdict, VerifyReport};
 pub use ticket::Ticket;
-pub use verify::{Dump, dump, verify};
+pub use verify::verify;
 pub use wal::{Observer, Wal};

@@ -25,6 +25,10 @@ pub(crate) const PAD_BYTES: usize = BASE_BYTES;
 /// Bytes of an encoded [`State`].
 pub(crate) const STATE_BYTES: usize = 128;
 
+/// Batches, segments and cuts are counted up one by one: no log gets this far, so that a larger number is not believed
+/// and counting on never overflows.
+pub(crate) const COUNT_MAX: u64 = 1 << 56;
+
 const KIND_ENTRY: u8 = 1;
 // 2 was meant for a hard state of its own; each commit record carries it instead.
 const KIND_CUT: u8 = 3;
@@ -150,8 +154,9 @@ impl State {
         out
     }
 
+    /// `None` if there are too few bytes, or a count is beyond [`COUNT_MAX`].
     pub(crate) fn decode(fields: &mut Fields<'_>) -> Option<State> {
-        Some(State {
+        let state = State {
             batch: fields.u64()?,
             chain: fields.u64()?,
             hard_state: HardState {
@@ -166,7 +171,11 @@ impl State {
             promised: log_id(fields)?,
             cuts: fields.u64()?,
             cut_min: LogIndex(fields.u64()?),
-        })
+        };
+        [state.batch, state.first_segment, state.cuts]
+            .iter()
+            .all(|count| *count <= COUNT_MAX)
+            .then_some(state)
     }
 }
 
@@ -277,7 +286,7 @@ fn parse_tagged<'a>(here: &'a [u8], offset: u64, stamp: &Stamp) -> Option<Record
         },
         KIND_COMMIT => Header::Commit { watermark: fields.u64()?, state: State::decode(&mut fields)? },
         KIND_SEAL => Header::Seal {
-            next_number: fields.u64()?,
+            next_number: Some(fields.u64()?).filter(|number| *number <= COUNT_MAX)?,
             next_salt: fields.u128()?,
             state: State::decode(&mut fields)?,
         },

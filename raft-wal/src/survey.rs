@@ -41,8 +41,12 @@ impl Names {
     pub(crate) fn list(vfs: &dyn Vfs, dir: &Path) -> Result<Names, WalError> {
         let mut names = Names::default();
         for entry in vfs.list(dir).map_err(|error| WalError::io("list", dir, error))? {
-            match layout::parse(&entry.name) {
-                _ if !entry.is_file => names.unknown.push(entry.name),
+            let name = layout::parse(&entry.name);
+            if !entry.is_file && !matches!(name, Name::Unknown) {
+                // Whoever put it there, the log cannot be told from it, and nothing may be made in its place.
+                return Err(WalError::corrupt(&dir.join(entry.name), 0, CorruptionKind::NotAFile));
+            }
+            match name {
                 Name::Segment(number) => {
                     names.segments.insert(number, entry.length);
                 }
@@ -229,13 +233,17 @@ impl Reader<'_> {
             // Nothing proves that the first batch was acknowledged: half a header is what a crash left of it.
             self.notes.retain(|note| note.path != path);
         }
+        // Nothing is written to a segment before its predecessor is sealed.
+        let unwritten_from = match scan.ending {
+            Ending::Sealed { next_number, .. } => next_number + 1,
+            Ending::Clean | Ending::Torn { .. } | Ending::Damaged(_) => number + 1,
+        };
+        let unreadable = self.headers.range(unwritten_from..).find(|(_, found)| **found == Found::Unreadable);
+        if let Some((later, _)) = unreadable {
+            let path = self.path(*later);
+            return Err(WalError::corrupt(&path, 0, CorruptionKind::SegmentHeader));
+        }
         let Ending::Sealed { next_number, next_salt, .. } = scan.ending else {
-            // Nothing is written to a segment before its predecessor is sealed.
-            let unreadable = self.headers.range(number + 1..).find(|(_, found)| **found == Found::Unreadable);
-            if let Some((later, _)) = unreadable {
-                let path = self.path(*later);
-                return Err(WalError::corrupt(&path, 0, CorruptionKind::SegmentHeader));
-            }
             self.entries += scan.entries;
             return Ok((Tail { header, header_lost: false, bytes, scan, next_dirty: false }, file));
         };

@@ -1,27 +1,28 @@
-//! Reading a log without opening it: the offline check and the dump. Takes the lock, never writes.
+//! The offline check of a log that nobody has open. Takes the lock, never writes.
 
-use std::{collections::VecDeque, fmt, io, path::Path};
+use std::{fmt, io, path::Path};
 
-use raft_core::{Entry, LogIndex};
+use raft_core::LogId;
 
 use crate::{
-    error::{Corruption, WalError},
-    log::Log,
-    open,
+    error::{Corruption, CorruptionKind, WalError},
+    identity::{Identity, IdentityError},
+    layout, open,
     recovery::Ending,
     report::{Torn, Verdict, VerifyReport},
-    segment::reader,
-    survey::{Names, Survey, survey},
+    snapshot_file::{self, SnapshotFileError},
+    survey::{Names, Survey, corruption, survey},
     vfs::Vfs,
 };
 
-/// Reads and checks everything in `dir`: every segment, every record, every payload.
+/// Reads and checks everything in `dir`: every segment, every record, every payload, every snapshot that the log has
+/// marked, the identity.
 ///
 /// # Errors
 /// [`WalError::NotADataDirectory`], [`WalError::InUse`], [`WalError::Io`], [`WalError::NewerFormat`] and
 /// [`WalError::UnknownFeatures`]: nothing was concluded. Whatever is wrong with the bytes is in the report.
 pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<VerifyReport, WalError> {
-    let _lock = lock(vfs, dir)?;
+    let _lock = lock_existing(vfs, dir)?;
     let names = Names::list(vfs, dir)?;
     let mut report = VerifyReport {
         verdict: Verdict::Clean,
@@ -39,7 +40,16 @@ pub fn verify(vfs: &dyn Vfs, dir: &Path) -> Result<VerifyReport, WalError> {
     match survey(vfs, dir, names, None, true, false) {
         // What the first instants of a founding leave behind: harmless.
         Ok(Err(_)) => {}
-        Ok(Ok(survey)) => judge(&survey, &mut report),
+        Ok(Ok(survey)) => {
+            judge(&survey, &mut report);
+            let others = Others { vfs, dir, survey: &survey };
+            let damaged: Vec<Corruption> =
+                [others.identity()?, others.snapshots()?].into_iter().flatten().collect();
+            if let (Verdict::Clean | Verdict::Torn(_), Some(first)) = (&report.verdict, damaged.first()) {
+                report.verdict = Verdict::Corrupt(first.clone());
+            }
+            report.corruptions.extend(damaged);
+        }
         Err(WalError::Corrupt(corruption)) => {
             report.corruptions.push(corruption.clone());
             report.verdict = Verdict::Corrupt(corruption);
@@ -65,9 +75,6 @@ fn judge(survey: &Survey, report: &mut VerifyReport) {
         Verdict::Corrupt(corruption.clone())
     } else if let Some(torn) = torn(survey) {
         Verdict::Torn(torn)
-    } else if let Some(missing) = missing_snapshot(survey) {
-        report.corruptions.push(missing.clone());
-        Verdict::Corrupt(missing)
     } else {
         Verdict::Clean
     };
@@ -80,83 +87,93 @@ fn torn(survey: &Survey) -> Option<Torn> {
     Some(Torn { path, offset, bytes: to.saturating_sub(offset), kept: None })
 }
 
-/// The log starts behind a snapshot, and its file is not there.
-fn missing_snapshot(survey: &Survey) -> Option<Corruption> {
-    let mark = survey.mark.as_ref()?.last;
-    if survey.names.snapshots.contains(&mark) {
-        return None;
-    }
-    let path = survey.log.segments.last()?.file.path.clone();
-    let path = path.with_file_name(crate::layout::snapshot(mark));
-    Some(Corruption { path, offset: 0, kind: crate::error::CorruptionKind::SnapshotMark(mark) })
+/// The files beside the log.
+struct Others<'a> {
+    vfs: &'a dyn Vfs,
+    dir: &'a Path,
+    survey: &'a Survey,
 }
 
-/// The entries of the log in `dir`, first to last, each verified. Holds the lock while it lives.
-///
-/// # Errors
-/// As [`verify`], and [`WalError::Corrupt`] for a log that cannot be put together. Of a damaged log the entries before
-/// the hole come, then the damage.
-pub fn dump(vfs: &dyn Vfs, dir: &Path) -> Result<Dump, WalError> {
-    let lock = lock(vfs, dir)?;
-    let names = Names::list(vfs, dir)?;
-    if names.segments.is_empty() {
-        return Err(WalError::NotADataDirectory { path: dir.to_owned() });
-    }
-    let Ok(survey) = survey(vfs, dir, names, None, false, false)? else {
-        return Err(WalError::NotADataDirectory { path: dir.to_owned() });
-    };
-    let next = survey.log.log_start.index.next();
-    let last_error = survey.damage.map(|damage| WalError::Damaged(Box::new(damage)));
-    Ok(Dump { _lock: lock, log: survey.log, next, ready: VecDeque::new(), last_error })
-}
-
-/// The entries of a log that nobody has open. Made by [`dump`].
-#[derive(Debug)]
-pub struct Dump {
-    _lock: Box<dyn fmt::Debug + Send + Sync>,
-    log: Log,
-    next: LogIndex,
-    ready: VecDeque<Entry>,
-    last_error: Option<WalError>,
-}
-
-/// Entries are read in pieces of about this many bytes.
-const PIECE_BYTES: usize = 1 << 20;
-
-impl Dump {
-    /// Goes on at entry `index`; one before the first kept means the first kept.
-    pub fn seek(&mut self, index: LogIndex) {
-        self.next = index.max(self.log.log_start.index.next());
-        self.ready.clear();
-    }
-}
-
-impl Iterator for Dump {
-    type Item = Result<Entry, WalError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.ready.is_empty() && self.next <= self.log.last {
-            let spans = self.log.locate(self.next, self.log.last, PIECE_BYTES);
-            match spans.and_then(|spans| reader::read(&spans)) {
-                Ok(entries) => self.ready.extend(entries),
-                Err(error) => {
-                    // One entry that cannot be read does not hide those behind it.
-                    self.next = self.next.next();
-                    return Some(Err(error));
-                }
+impl Others<'_> {
+    /// Is it that of the node whose log this is? It may be missing: a log can be used without one.
+    fn identity(&self) -> Result<Vec<Corruption>, WalError> {
+        let path = self.dir.join(layout::IDENTITY_FILE);
+        let found = |offset, kind| Ok(vec![corruption(&path, offset, kind)]);
+        match Identity::load(self.vfs, self.dir) {
+            Ok(None) => Ok(Vec::new()),
+            Ok(Some(identity)) => {
+                let header = &self.survey.tail.header;
+                let fits = identity.node == header.node
+                    && identity.cluster.is_none_or(|cluster| cluster == header.cluster);
+                if fits { Ok(Vec::new()) } else { found(0, CorruptionKind::Foreign) }
+            }
+            Err(IdentityError::Damaged { offset, kind, .. }) => found(offset, CorruptionKind::Identity(kind)),
+            Err(IdentityError::Io { operation, path, source }) => {
+                Err(WalError::Io { operation, path, source })
+            }
+            Err(IdentityError::NewerFormat { path, version, known }) => {
+                Err(WalError::NewerFormat { path, version, known })
+            }
+            Err(IdentityError::UnknownFeatures { path, bits }) => {
+                Err(WalError::UnknownFeatures { path, bits })
             }
         }
-        match self.ready.pop_front() {
-            Some(entry) => {
-                self.next = entry.id.index.next();
-                Some(Ok(entry))
-            }
-            None => self.last_error.take().map(Err),
+    }
+
+    /// The marked one must be there and whole; an older one that is still there, whole. One that the log has not marked
+    /// never counted.
+    fn snapshots(&self) -> Result<Vec<Corruption>, WalError> {
+        let Some(mark) = self.survey.mark.as_ref().map(|mark| mark.last) else { return Ok(Vec::new()) };
+        let mut damaged = Vec::new();
+        if !self.survey.names.snapshots.contains(&mark) {
+            damaged.push(corruption(&self.path(mark), 0, CorruptionKind::Missing));
         }
+        for id in self.survey.names.snapshots.iter().filter(|id| id.index < mark.index || **id == mark) {
+            damaged.extend(self.snapshot(*id)?);
+        }
+        Ok(damaged)
+    }
+
+    fn snapshot(&self, id: LogId) -> Result<Option<Corruption>, WalError> {
+        let path = self.path(id);
+        let found = |offset, kind| Ok(Some(corruption(&path, offset, kind)));
+        let cluster = self.survey.tail.header.cluster;
+        match snapshot_file::verify(self.vfs, self.dir, cluster, id) {
+            Ok(_) => Ok(None),
+            Err(SnapshotFileError::Damaged { offset, kind, .. }) => {
+                found(offset, CorruptionKind::Snapshot(kind))
+            }
+            Err(SnapshotFileError::Foreign { .. } | SnapshotFileError::ForeignGroup { .. }) => {
+                found(0, CorruptionKind::Foreign)
+            }
+            Err(SnapshotFileError::NotFound { .. }) => found(0, CorruptionKind::Missing),
+            Err(SnapshotFileError::Io { operation, path, source }) => {
+                Err(WalError::Io { operation, path, source })
+            }
+            Err(SnapshotFileError::NewerFormat { path, version, known }) => {
+                Err(WalError::NewerFormat { path, version, known })
+            }
+            Err(SnapshotFileError::UnknownFeatures { path, bits }) => {
+                Err(WalError::UnknownFeatures { path, bits })
+            }
+            Err(
+                error @ (SnapshotFileError::WrongOffset { .. }
+                | SnapshotFileError::BadConfiguration(_)
+                | SnapshotFileError::GivenUp { .. }),
+            ) => unreachable!("nothing is written here: {error}"),
+        }
+    }
+
+    fn path(&self, id: LogId) -> std::path::PathBuf {
+        self.dir.join(layout::snapshot(id))
     }
 }
 
-fn lock(vfs: &dyn Vfs, dir: &Path) -> Result<Box<dyn fmt::Debug + Send + Sync>, WalError> {
+/// The lock of a directory that holds something of ours; nothing is made in any other.
+pub(crate) fn lock_existing(
+    vfs: &dyn Vfs,
+    dir: &Path,
+) -> Result<Box<dyn fmt::Debug + Send + Sync>, WalError> {
     // Locking would make a lock file in any directory; look first.
     match vfs.list(dir) {
         Ok(names) if !names.is_empty() => {}

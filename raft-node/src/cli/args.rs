@@ -100,6 +100,25 @@ pub(super) enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Show the log of a data directory that is not in use
+    #[command(
+        after_help = "Every record is shown as it stands there, cut entries too; with --from or --to, entries alone. \
+                            Exit code 2: something cannot be read (`verify` says what it means), 3: not a data \
+                            directory, 4: cannot be read or is in use."
+    )]
+    Dump {
+        /// The data directory
+        dir: PathBuf,
+        /// The first entry wanted
+        #[arg(long, value_name = "INDEX")]
+        from: Option<u64>,
+        /// The last entry wanted
+        #[arg(long, value_name = "INDEX")]
+        to: Option<u64>,
+        /// For programs: an object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Show or check the configuration
     #[command(disable_help_subcommand = true)]
     Config {

@@ -4,6 +4,7 @@ mod args;
 pub mod banner;
 mod config_tasks;
 mod demo;
+mod dump;
 mod exit;
 mod http_client;
 mod kv;
@@ -45,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Task::Set { key, value, server } => kv::set(&server, &key, &value),
         Task::Del { key, server } => kv::del(&server, &key),
         Task::Verify { dir, json } => verify::run(&dir, json),
+        Task::Dump { dir, from, to, json } => dump::run(&dir, dump::Range { from, to }, json),
         Task::Config { task } => config_tasks::run(&task),
         Task::Completion { shell } => packaging::completion(shell),
         Task::Man => packaging::man(),

@@ -15,9 +15,9 @@ use super::exit::{Failure, print};
 /// An unfinished write at the end: harmless.
 const TORN: u8 = 1;
 /// Damage.
-const DAMAGED: u8 = 2;
+pub(super) const DAMAGED: u8 = 2;
 /// Not a data directory.
-const NOT_A_DATA_DIRECTORY: u8 = 3;
+pub(super) const NOT_A_DATA_DIRECTORY: u8 = 3;
 /// Cannot be read or is in use: nothing was concluded.
 const NOTHING_CONCLUDED: u8 = 4;
 
@@ -42,7 +42,7 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<(), Failure> {
 }
 
 /// The exit code for a check that did not take place.
-fn code_of(error: &WalError) -> u8 {
+pub(super) fn code_of(error: &WalError) -> u8 {
     match error {
         WalError::NotADataDirectory { .. } => NOT_A_DATA_DIRECTORY,
         WalError::Corrupt(_) | WalError::Damaged(_) => DAMAGED,

@@ -7,7 +7,7 @@ use raft_core::{ClusterId, NodeId};
 use crate::{
     error::WalError,
     fields::Fields,
-    record::{STATE_BYTES, Stamp, State},
+    record::{COUNT_MAX, STATE_BYTES, Stamp, State},
 };
 
 /// Bytes in front of the first record.
@@ -133,7 +133,7 @@ fn decode_rest(fields: &mut Fields<'_>) -> Option<SegmentHeader> {
     Some(SegmentHeader {
         cluster: ClusterId(fields.u128()?),
         node: NodeId(fields.u64()?),
-        number: fields.u64()?,
+        number: Some(fields.u64()?).filter(|number| *number <= COUNT_MAX)?,
         salt: fields.u128()?,
         segment_bytes: fields.u64()?,
         repair: fields.u64()? & FLAG_REPAIR != 0,

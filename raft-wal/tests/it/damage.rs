@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use raft_core::{Entry, LogId, LogIndex, Term};
 use raft_wal::{
-    CorruptionKind, Engine, Verdict, WalError, dump, layout, verify,
+    CorruptionKind, Dumped, Engine, Verdict, WalError, dump, layout, verify,
     vfs::{Vfs, sim::SimVfs},
 };
 use tempfile::{TempDir, tempdir};
@@ -234,14 +234,22 @@ fn a_first_segment_cut_to_nothing_is_not_founded_anew() {
 #[test]
 fn the_offline_check_tells_clean_torn_and_damaged_and_writes_nothing() {
     let (vfs, expected) = simulated(100, 1000);
-    vfs.create(&std::path::Path::new(DIR).join(layout::snapshot(LogId::new(1, 2)))).unwrap();
+    let Verdict::Corrupt(missing) = verify(&vfs, DIR.as_ref()).unwrap().verdict else { panic!() };
+    let snapshot = std::path::Path::new(DIR).join(layout::snapshot(LogId::new(1, 2)));
+    assert_eq!((&missing.path, missing.kind), (&snapshot, CorruptionKind::Missing));
+    snapshot_file(Arc::new(vfs.clone()), DIR.as_ref(), LogId::new(1, 2));
     let changes = vfs.changes();
     let report = verify(&vfs, DIR.as_ref()).unwrap();
     assert_eq!(report.verdict, Verdict::Clean);
     assert_eq!(report.range, Some((LogIndex(1), LogIndex(101))));
     assert_eq!(report.marked, Some(LogId::new(1, 2)));
-    let dumped: Result<Vec<_>, _> = dump(&vfs, DIR.as_ref()).unwrap().collect();
-    assert_eq!(dumped.unwrap(), expected);
+
+    vfs.flip_bits(&snapshot, 200, 1);
+    let report = verify(&vfs, DIR.as_ref()).unwrap();
+    let Verdict::Corrupt(corruption) = report.verdict else { panic!("{:?}", report.verdict) };
+    assert_eq!(corruption.path, snapshot);
+    assert!(matches!(corruption.kind, CorruptionKind::Snapshot(_)), "{corruption}");
+    vfs.flip_bits(&snapshot, 200, 1);
 
     let path = segment(DIR.as_ref(), 1);
     let payload = &expected[9].payload;
@@ -281,4 +289,48 @@ fn damage_in_a_sealed_segment_is_found_at_use() {
     options.verify_on_open = true;
     let (_, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options).unwrap();
     assert_eq!(report.damaged.unwrap().first, LogIndex(10));
+}
+
+/// The dump shows what stands there, in order: cut entries too, and everything around a damaged place.
+#[test]
+fn a_dump_shows_every_record_and_goes_on_behind_damage() {
+    let (vfs, expected) = simulated(100, 1000);
+    let before = vfs.fingerprint();
+    let dumped: Vec<_> = dump(&vfs, DIR.as_ref()).unwrap().map(|record| record.unwrap()).collect();
+    let entries: Vec<&Entry> = dumped
+        .iter()
+        .filter_map(|record| if let Dumped::Entry(entry) = &record.content { Some(entry) } else { None })
+        .collect();
+    let cut = entry(1, 100, 1000);
+    let written: Vec<&Entry> = expected[..99].iter().chain([&cut]).chain(&expected[99..]).collect();
+    assert_eq!(entries, written);
+    let count = |of: fn(&Dumped) -> bool| dumped.iter().filter(|record| of(&record.content)).count();
+    assert_eq!(count(|content| matches!(content, Dumped::Cut { after } if after.0 == 99)), 1);
+    assert_eq!(count(|content| matches!(content, Dumped::Mark { restated: false, .. })), 1);
+    let segments = count(|content| matches!(content, Dumped::Segment { .. }));
+    assert_eq!(count(|content| matches!(content, Dumped::Seal { .. })), segments - 1);
+    assert!(segments > 1 && count(|content| matches!(content, Dumped::Commit { .. })) > 100);
+    assert!(dumped.is_sorted_by_key(|record| (record.segment, record.offset)));
+
+    // A header and a payload that do not fit: two errors in their places, everything else as before.
+    let path = segment(DIR.as_ref(), 1);
+    let at = |index: u64| {
+        let found =
+            dumped.iter().find(|record| matches!(&record.content, Dumped::Entry(e) if e.id.index.0 == index));
+        found.unwrap().offset
+    };
+    vfs.flip_bits(&path, at(10) + 40, 1);
+    vfs.flip_bits(&path, at(20) + 100, 1);
+    let (records, errors): (Vec<_>, Vec<_>) =
+        dump(&vfs, DIR.as_ref()).unwrap().partition(|record| record.is_ok());
+    assert_eq!(records.len(), dumped.len() - 2);
+    let kinds = errors.into_iter().map(|error| {
+        let WalError::Corrupt(corruption) = error.unwrap_err() else { panic!() };
+        (corruption.offset, corruption.kind)
+    });
+    let payload = CorruptionKind::Payload(LogId::new(1, 20));
+    assert_eq!(kinds.collect::<Vec<_>>(), [(at(10), CorruptionKind::RecordHeader), (at(20), payload)]);
+    vfs.flip_bits(&path, at(10) + 40, 1);
+    vfs.flip_bits(&path, at(20) + 100, 1);
+    assert_eq!(vfs.fingerprint(), before);
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests may fail")]
 
 mod append;
+mod bad_input;
 mod damage;
 mod snapshots;
 mod support;

@@ -16,6 +16,7 @@ use raft_core::{
 };
 use raft_wal::{
     Engine, OpenReport, Options, SEGMENT_BYTES_MIN, WalError,
+    snapshot_file::SnapshotWriter,
     vfs::{DirEntry, OsVfs, Vfs, VfsFile},
 };
 
@@ -91,6 +92,13 @@ pub(crate) fn meta(last: LogId) -> SnapshotMeta {
         conf: ConfState::of_voters([member(1), member(2), member(3)]),
         conf_id: LogId::new(1, 1),
     }
+}
+
+/// A whole snapshot file, in place and synced.
+pub(crate) fn snapshot_file(vfs: Arc<dyn Vfs>, dir: &Path, last: LogId) {
+    let mut writer = SnapshotWriter::create(vfs, dir, options().cluster, &meta(last)).unwrap();
+    std::io::Write::write_all(&mut writer, &[5; 300]).unwrap();
+    writer.finish().unwrap();
 }
 
 pub(crate) fn write(engine: &mut Engine, write: &Write) {
