@@ -43,6 +43,8 @@ pub struct Config {
     pub trailing_entries: u64,
     /// A snapshot transfer without an answer is given up after this long.
     pub snapshot_timeout_ms: u64,
+    /// A write that takes longer than this makes a leader hand over and keeps others from campaigning (SAFETY V5).
+    pub disk_stall_ms: u64,
 }
 
 impl Config {
@@ -68,6 +70,7 @@ impl Config {
             unapplied_bytes_max: 8 << 20,
             trailing_entries: 1024,
             snapshot_timeout_ms: 60_000,
+            disk_stall_ms: 2000,
         }
     }
 

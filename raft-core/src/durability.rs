@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{Entries, HardState, LogId, LogIndex, Message, SnapshotMark, Write, WriteId, log::Log};
+use crate::{Entries, HardState, Instant, LogId, LogIndex, Message, SnapshotMark, Write, WriteId, log::Log};
 
 /// The queue of writes as the core sees it.
 ///
@@ -35,6 +35,8 @@ struct Staged {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Pending {
     id: WriteId,
+    /// When it was handed out.
+    since: Instant,
     hard_state: bool,
     /// The last entry it makes durable; lowered when entries are cut off.
     last: LogIndex,
@@ -70,6 +72,11 @@ impl Durability {
     /// Everything up to here is on disk.
     pub(crate) fn durable(&self) -> LogIndex {
         self.durable
+    }
+
+    /// Since when the oldest write is on its way.
+    pub(crate) fn waits_since(&self) -> Option<Instant> {
+        self.pending.front().map(|pending| pending.since)
     }
 
     /// Whether term and vote are on disk as they are in memory.
@@ -136,7 +143,7 @@ impl Durability {
     }
 
     /// The next write, if something has to be durable. A changed commit index alone is no reason for one.
-    pub(crate) fn take_write(&mut self, hard_state: HardState, log: &Log) -> Option<Write> {
+    pub(crate) fn take_write(&mut self, hard_state: HardState, log: &Log, now: Instant) -> Option<Write> {
         let staged = std::mem::take(&mut self.staged);
         if staged == Staged::default() {
             return None;
@@ -151,6 +158,7 @@ impl Durability {
         let last = entries.last().map(|entry| entry.id.index).max(reset).unwrap_or_default();
         self.pending.push_back(Pending {
             id: self.issued,
+            since: now,
             hard_state: staged.hard_state,
             last,
             mark: staged.snapshot.as_ref().map(|m| Marked { last: m.meta.last, received: m.received }),
@@ -242,7 +250,7 @@ mod tests {
         }
 
         fn write(&mut self) -> Option<Write> {
-            self.queue.take_write(HardState::default(), &self.log)
+            self.queue.take_write(HardState::default(), &self.log, Instant(0))
         }
 
         fn hold(&mut self, index: u64) -> bool {

@@ -150,7 +150,7 @@ impl Follower {
 
     /// Whether "campaign now" may be obeyed: only when the leader of this term says it (SAFETY E8).
     pub(crate) fn timeout_now(&self, shared: &Shared, from: NodeId) -> Next {
-        if shared.term_leader == Some(from) && shared.is_electable() {
+        if shared.term_leader == Some(from) && shared.may_campaign() {
             return Next::Campaign { transfer: true };
         }
         Next::Stay
@@ -170,16 +170,21 @@ impl Follower {
     pub(crate) fn tick(&mut self, shared: &mut Shared) -> Next {
         let expired = self.reads.expired(shared.now.instant);
         shared.fail_reads(expired);
-        if shared.is_electable() && self.election_at <= shared.now.instant {
-            Next::PreCampaign
-        } else {
-            Next::Stay
+        if !shared.is_electable() || shared.now.instant < self.election_at {
+            return Next::Stay;
         }
+        if shared.disk_is_late() {
+            self.be_patient(shared);
+            return Next::Stay;
+        }
+        Next::PreCampaign
     }
 
     /// A follower has one deadline, a learner none; waiting reads have theirs.
     pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
-        let election = shared.is_electable().then_some(self.election_at);
+        // Time may not run out while the disk is late: a write that becomes durable has the caller ask again.
+        let on_time = shared.disk_is_late_at().is_none_or(|late_at| self.election_at < late_at);
+        let election = (shared.is_electable() && on_time).then_some(self.election_at);
         [election, self.reads.deadline()].into_iter().flatten().min()
     }
 

@@ -70,6 +70,10 @@ impl Leader {
         if let Some(to) = self.transfer_target() {
             return Err(ProposeError::Transferring { to });
         }
+        // Clients must not wait for a disk that hangs (SAFETY V5).
+        if shared.disk_is_late() {
+            return Err(ProposeError::Busy);
+        }
         // One proposal always passes, however large.
         let waiting = self.uncommitted_bytes;
         if waiting > 0 && waiting.saturating_add(proposal.payload.len()) > shared.config.uncommitted_bytes_max
@@ -168,13 +172,15 @@ impl Leader {
             answer(shared, asker, None);
         }
         self.tick_peers(shared);
-        Next::Stay
+        self.tick_disk(shared)
     }
 
     /// Heartbeats, a notice, a transfer's end, a check of the quorum: nothing at all for a cluster of one.
     pub(crate) fn deadline(&self, shared: &Shared) -> Option<Instant> {
         let expires = self.quorum_expires_at(shared);
-        let own = [self.transfer_deadline(), self.departs_at, expires, self.reads.deadline(), self.notice_at];
+        let disk = self.disk_deadline(shared);
+        let own =
+            [self.transfer_deadline(), self.departs_at, expires, self.reads.deadline(), self.notice_at, disk];
         own.into_iter().flatten().chain(self.peers_deadline(shared)).min()
     }
 

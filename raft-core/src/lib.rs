@@ -30,6 +30,7 @@ mod term_runs;
 mod validate;
 
 mod candidate;
+mod disk_stall;
 mod follower;
 mod leader;
 mod reconfigure;

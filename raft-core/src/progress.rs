@@ -44,6 +44,8 @@ pub(crate) struct Progress {
     pub(crate) fetching: Fetching,
     /// What is in flight counts as lost if nothing of it is acknowledged until then.
     retry_at: Option<Instant>,
+    /// Since when it owes an acknowledgement of entries.
+    owes_since: Option<Instant>,
     /// Losses in a row.
     losses: u32,
 }
@@ -92,8 +94,13 @@ impl Progress {
             clock_offset_ms: 0,
             fetching: Fetching::default(),
             retry_at: None,
+            owes_since: None,
             losses: 0,
         }
+    }
+
+    pub(crate) fn owes_since(&self) -> Option<Instant> {
+        self.owes_since
     }
 
     pub(crate) fn matched(&self) -> LogIndex {
@@ -129,6 +136,9 @@ impl Progress {
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, config: &Config, now: Instant) {
         self.sent_at = now;
         self.released = false;
+        if last > self.matched {
+            self.owes_since.get_or_insert(now);
+        }
         match &mut self.state {
             ProgressState::Probe { waiting } => *waiting = true,
             ProgressState::Replicate { in_flight } => {
@@ -161,6 +171,8 @@ impl Progress {
             }
             self.retry_at = (!in_flight.is_empty()).then(|| now.plus_millis(retry_ms));
         }
+        // What it just acknowledged shows that its disk works.
+        self.owes_since = self.retry_at.map(|_| now);
         true
     }
 

@@ -228,7 +228,7 @@ impl Raft {
                 Role::PreCandidate(_) | Role::Candidate(_) => {}
             }
             let hard_state = self.shared.hard_state();
-            ready.write = self.shared.disk.take_write(hard_state, &self.shared.log);
+            ready.write = self.shared.disk.take_write(hard_state, &self.shared.log, self.shared.now.instant);
             ready.apply = self.shared.take_apply();
             self.shared.trim();
             debug_assert_eq!(self.check(), Ok(()));
@@ -257,7 +257,7 @@ impl Raft {
             Role::Follower(follower) => follower.tick(&mut self.shared),
             Role::PreCandidate(candidate) | Role::Candidate(candidate) => {
                 if candidate.deadline() <= now {
-                    Next::PreCampaign
+                    if self.shared.may_campaign() { Next::PreCampaign } else { Next::Follow }
                 } else {
                     Next::Stay
                 }

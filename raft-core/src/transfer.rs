@@ -33,6 +33,7 @@ impl Leader {
         if !matches!(peer.state(), ProgressState::Replicate { .. })
             || shared.log.bytes_from(peer.matched().next()) > shared.config.inflight_bytes_max as u64
             || peer.matched().next() < shared.log.first_in_memory()
+            || peer.is_late(shared)
         {
             return Err(TransferError::TooFarBehind);
         }

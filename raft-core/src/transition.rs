@@ -57,6 +57,10 @@ impl Raft {
         if term == Term::MAX {
             return;
         }
+        // Its votes would wait behind the disk (SAFETY V5).
+        if self.shared.disk_is_late() {
+            return self.follow();
+        }
         self.end_role();
         self.shared.enter_term(term);
         let own = self.id();

@@ -54,6 +54,10 @@ marks! {
     RestartWithoutTail,
     /// A disk took very long.
     DiskStalled,
+    /// A leader's write was older than the bound (V5).
+    LeaderDiskLate,
+    /// Another node's was (V5).
+    DiskLate,
     /// A sync failed and ended the process.
     DiskFailed,
     /// A disk lost what had been acknowledged (D1).

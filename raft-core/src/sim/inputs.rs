@@ -9,7 +9,7 @@ use super::{
     rules::{Checked, View, check, e6_pre_vote_changes_nothing, e13_absurd_term_refused},
     trace,
 };
-use crate::{Body, Input, LogId, LogIndex, Message, Now, RoleKind, Term};
+use crate::{Body, Input, Instant, LogId, LogIndex, Message, Now, RoleKind, Term};
 
 impl Sim {
     /// A message arrives.
@@ -102,8 +102,22 @@ impl Sim {
     }
 
     fn handle(&mut self, n: usize, now: Now, input: Input) -> Checked {
-        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+        let told = if let Input::Persisted(write) = input { Some(write) } else { None };
+        let node = &mut self.nodes[n];
+        let Some(core) = &mut node.core else { return Ok(()) };
+        let asked = matches!(core.role(), RoleKind::PreCandidate | RoleKind::Candidate);
+        let term = core.term();
         let done = core.handle(now, input);
+        let asks = matches!(core.role(), RoleKind::PreCandidate | RoleKind::Candidate);
+        if asks && (!asked || core.term() > term) && told.is_none() {
+            let late = |(_, since): &(_, Instant)| {
+                now.instant.micros_since(*since) >= self.config.disk_stall_ms * 1000
+            };
+            check(!node.writes.front().is_some_and(late), "V5", || {
+                format!("{} campaigns although its disk hangs", id(n))
+            })?;
+        }
+        node.writes.retain(|(write, _)| Some(*write) > told);
         check(done.is_ok(), "STEP", || format!("{} refused what is true: {done:?}", id(n)))
     }
 

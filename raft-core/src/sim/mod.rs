@@ -264,6 +264,7 @@ fn small_config(random: &mut Random) -> Config {
         unapplied_bytes_max: disk::count(random.between(1000, 8000)),
         trailing_entries: random.below(40),
         snapshot_timeout_ms: 500,
+        disk_stall_ms: random.between(100, 500),
         ..Config::new(NodeId(1), 0)
     }
 }

@@ -12,8 +12,8 @@ use super::{
     rules::{Checked, check},
 };
 use crate::{
-    Apply, ConfState, Entry, EntryKind, Fetch, Input, LogId, LogIndex, NodeId, Raft, RoleKind, SnapshotMeta,
-    StartNumber, Timestamp,
+    Apply, ConfState, Entry, EntryKind, Fetch, Input, Instant, LogId, LogIndex, NodeId, Raft, RoleKind,
+    SnapshotMeta, StartNumber, Timestamp, WriteId,
 };
 
 /// A node's process, if it runs, and what outlives it (its disk is kept beside it).
@@ -32,6 +32,8 @@ pub(super) struct Node {
     pub(super) drain_planned: bool,
     /// Which rule demands an answer to whom in the next output.
     pub(super) owes: Option<(&'static str, NodeId)>,
+    /// Writes the core was not told of yet, and when it handed them out by its clock.
+    pub(super) writes: VecDeque<(WriteId, Instant)>,
     /// The last planned [`Event::Told`].
     pub(super) told: Time,
     pub(super) apply: VecDeque<Apply>,
@@ -88,6 +90,7 @@ impl Node {
             timer: NEVER,
             drain_planned: false,
             owes: None,
+            writes: VecDeque::new(),
             told: 0,
             apply: VecDeque::new(),
             machine: StateMachine::default(),
@@ -283,11 +286,33 @@ impl Sim {
         node.timer = NEVER;
         let deadline = node.core.as_ref().and_then(Raft::next_deadline);
         if deadline.is_some_and(|deadline| node.clock.time_of(deadline) <= now) {
-            return self.input(n, Input::Tick);
+            self.input(n, Input::Tick)?;
+            return self.v5_after_tick(n);
         }
         self.steps -= 1; // the timer had been moved: nothing happened
         self.arm(n);
         Ok(())
+    }
+
+    /// V5: once time has told it, no leader has a write older than the bound and one election timeout.
+    fn v5_after_tick(&mut self, n: usize) -> Checked {
+        let node = &self.nodes[n];
+        let Some(core) = &node.core else { return Ok(()) };
+        let Some((_, since)) = node.writes.front() else { return Ok(()) };
+        let age = node.clock.now(self.agenda.now()).instant.micros_since(*since);
+        let patience_ms = self.config.disk_stall_ms + self.config.election_timeout_min_ms;
+        if age >= self.config.disk_stall_ms * 1000 {
+            self.coverage.hit(if core.role() == RoleKind::Leader {
+                Mark::LeaderDiskLate
+            } else {
+                Mark::DiskLate
+            });
+        }
+        let others =
+            core.conf().all().into_iter().any(|peer| peer != id(n) && core.conf().voters.contains(&peer));
+        check(core.role() != RoleKind::Leader || age < patience_ms * 1000 || !others, "V5", || {
+            format!("{} leads on although a write has waited for {age} us", id(n))
+        })
     }
 
     fn synced(&mut self, n: usize, sync: u32) -> Checked {

@@ -47,6 +47,10 @@ impl Sim {
         if let Some(write) = &ready.write {
             self.trace.line(now, || format!("{} > {}", id(n), trace::write(write)));
         }
+        if let Some(write) = &ready.write {
+            let handed = self.nodes[n].clock.now(now).instant;
+            self.nodes[n].writes.push_back((write.id, handed));
+        }
         let mark = ready.write.as_ref().and_then(|write| write.snapshot.as_ref());
         let snapshot = mark.and_then(|mark| {
             self.nodes[n].files.iter().find(|file| file.meta.last == mark.meta.last).cloned()

@@ -8,6 +8,7 @@ mod basics;
 mod chaos;
 mod cluster;
 mod damage;
+mod disk_stall;
 mod dissertation;
 mod hostile;
 mod membership;

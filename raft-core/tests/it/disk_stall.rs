@@ -1,0 +1,115 @@
+//! Disks that hang (SAFETY V5).
+
+use raft_core::{Body, Input, NodeId, ProposeError, RoleKind, TransferError};
+
+use crate::cluster::Cluster;
+
+/// The default settings: a write is late after 2 s, an election timeout is at most 1 s.
+const LATE_MS: u64 = 2000;
+const ELECTION_MS: u64 = 1000;
+
+fn cluster() -> Cluster {
+    let mut cluster = Cluster::new(3);
+    cluster.wait_for_leader();
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.pass(200);
+    cluster
+}
+
+/// The leader's disk takes a write and does not come back.
+fn hang(cluster: &mut Cluster, id: u64) {
+    cluster.node_mut(id).disk_stuck = true;
+    cluster.commit("b");
+}
+
+// The leader's disk hangs and its heartbeats go on: nobody else could ever be elected (hashicorp #503, etcd #15247).
+#[test]
+fn leader_disk_hang_steps_down() {
+    let mut cluster = cluster();
+    let term = cluster.raft(1).term();
+    hang(&mut cluster, 1);
+    assert_eq!(cluster.commands(2), ["a", "b"], "a quorum of others commits without it");
+    cluster.pass(LATE_MS - 100);
+    assert!(cluster.propose(1, "c").is_ok(), "not late yet");
+    cluster.pass(80);
+    assert_eq!((cluster.leader(), cluster.raft(1).role()), (Some(1), RoleKind::Leader));
+    cluster.pass(200);
+    let next = cluster.leader().unwrap();
+    assert_ne!(next, 1, "handed over at once to a follower that has everything");
+    assert_eq!(cluster.raft(next).term(), term.next());
+    cluster.commit("d");
+    assert_eq!(cluster.commands(next), ["a", "b", "c", "d"]);
+    cluster.node_mut(1).disk_stuck = false;
+    cluster.pass(1000);
+    assert_eq!(cluster.commands(1), ["a", "b", "c", "d"]);
+    assert_eq!(cluster.leader(), Some(next));
+}
+
+#[test]
+fn a_leader_whose_disk_hangs_takes_no_proposals_and_steps_down_though_nobody_hears_of_the_handover() {
+    let mut cluster = cluster();
+    cluster.lose = |message| matches!(message.body, Body::TimeoutNow);
+    hang(&mut cluster, 1);
+    cluster.pass(LATE_MS);
+    assert_eq!(cluster.leader(), Some(1));
+    assert!(matches!(cluster.propose(1, "c"), Err(ProposeError::Busy | ProposeError::Transferring { .. })));
+    cluster.pass(2 * ELECTION_MS);
+    let next = cluster.leader().unwrap();
+    assert_ne!(next, 1);
+    cluster.commit("d");
+    assert_eq!(cluster.commands(next), ["a", "b", "d"]);
+}
+
+#[test]
+fn a_lone_leader_whose_disk_hangs_answers_busy_and_goes_on_with_its_disk() {
+    let mut cluster = Cluster::new(1);
+    cluster.wait_for_leader();
+    cluster.commit("a");
+    hang(&mut cluster, 1);
+    cluster.pass(LATE_MS + 3 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(1));
+    assert_eq!(cluster.propose(1, "c"), Err(ProposeError::Busy));
+    cluster.node_mut(1).disk_stuck = false;
+    cluster.pass(10);
+    cluster.commit("c");
+    assert_eq!(cluster.commands(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_follower_whose_disk_hangs_is_no_target_and_catches_up_under_the_same_leader() {
+    let mut cluster = cluster();
+    let term = cluster.raft(1).term();
+    cluster.node_mut(3).disk_stuck = true;
+    for command in ["b", "c", "d"] {
+        cluster.commit(command);
+        cluster.pass(1000);
+    }
+    let now = cluster.now();
+    let target = cluster.node_mut(1).raft.transfer_leadership(now, NodeId(3));
+    assert_eq!(target, Err(TransferError::TooFarBehind), "no target while its acknowledgement is late");
+    cluster.node_mut(3).disk_stuck = false;
+    cluster.pass(500);
+    assert_eq!(cluster.commands(3), ["a", "b", "c", "d"]);
+    assert_eq!((cluster.leader(), cluster.raft(1).term()), (Some(1), term));
+    cluster.elect(3);
+}
+
+#[test]
+fn a_follower_whose_disk_hangs_does_not_campaign_and_does_once_it_works() {
+    let mut cluster = cluster();
+    let term = cluster.raft(1).term();
+    cluster.node_mut(3).disk_stuck = true;
+    cluster.commit("b");
+    cluster.pass(LATE_MS);
+    cluster.inject(1, 3, term.0, Body::TimeoutNow).unwrap();
+    assert_eq!(cluster.raft(3).role(), RoleKind::Follower, "not even when it is told to");
+    cluster.isolate(3);
+    cluster.pass(3 * ELECTION_MS);
+    assert_eq!((cluster.raft(3).role(), cluster.raft(3).term()), (RoleKind::Follower, term));
+    cluster.node_mut(3).disk_stuck = false;
+    cluster.pass(10);
+    cluster.handle(3, Input::Tick).unwrap();
+    cluster.pass(10);
+    assert_eq!(cluster.raft(3).role(), RoleKind::PreCandidate);
+}
