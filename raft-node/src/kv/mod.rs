@@ -4,11 +4,14 @@
 //! words of a command ── table ──► class ──┬─ write ──► validate ──► request ──► the log ──► Kv::apply ──► reply
 //!                                         └─ read ───────────────────────────────────────► Kv::query ──► reply
 //! ```
-//! To see what a command does, start at `write` or `read`; how keys lie in memory is in `store` and `record`.
+//! To see what a command does, start at `write` or `read`; how keys lie in memory is in `store`, `bank`, `heap` and
+//! `record`.
 
+mod bank;
 mod deadlines;
 pub mod glob;
 mod hash;
+mod heap;
 mod lcs;
 mod number;
 mod read;
@@ -147,8 +150,8 @@ impl Kv {
         for number in [self.time.0, self.applied.0] {
             varint::put(number, &mut bytes);
         }
-        for shard in self.store.shards() {
-            bytes::BufMut::put_u64(&mut bytes, shard.fingerprint());
+        for shard in 0..bank::SHARDS {
+            bytes::BufMut::put_u64(&mut bytes, self.store.fingerprint(shard));
         }
         hash::hash(&bytes)
     }
@@ -206,7 +209,7 @@ impl StateMachine for Kv {
             time: self.time,
             applied: self.applied,
             sessions: self.sessions.clone(),
-            shards: self.store.share(),
+            banks: self.store.share(),
         })
     }
 

@@ -3,7 +3,9 @@
 use raft_core::Timestamp;
 
 use super::{
-    Reply, glob,
+    Reply,
+    bank::{SHARDS, record_bytes},
+    glob,
     lcs::Question,
     number::{integer, integer_arg},
     record::View,
@@ -60,10 +62,9 @@ impl<'a> Reader<'a> {
             }
             Verb::Keys => {
                 let found = |view: &View<'_>| !view.meta.is_due(self.now) && glob::matches(key, view.key);
-                let shards = self.store.shards().iter();
+                let records = (0..SHARDS).flat_map(|shard| self.store.sorted(shard));
                 Reply::Array(
-                    shards
-                        .flat_map(|shard| shard.sorted())
+                    records
                         .filter(|(_, record)| found(&record.view()))
                         .map(|(_, record)| Reply::bulk(record.key()))
                         .collect(),
@@ -132,7 +133,7 @@ impl<'a> Reader<'a> {
             [_, _] => return Err(wrong_arity("memory|usage")),
             _ => return Err(SYNTAX_ERROR),
         };
-        Ok(self.store.find(key, self.now).map_or(Reply::Null, |record| Reply::count(record.size_bytes())))
+        Ok(self.store.find(key, self.now).map_or(Reply::Null, |record| Reply::count(record_bytes(record))))
     }
 }
 

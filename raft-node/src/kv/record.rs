@@ -1,91 +1,65 @@
-//! One key with all that belongs to it, in one allocation.
+//! One key with all that belongs to it, as bytes: the same in a page of memory and in a snapshot.
 //!
 //! ```text
+//! length of what follows               LEB128
 //! key length × 2 + (1 if it expires)   LEB128
 //! modification index                   LEB128
 //! deadline, if it expires              LEB128
 //! key, value                           the rest is the value
 //! ```
-//! A key of 16 bytes costs five bytes more than itself and its value, and the reference count. Records are shared
-//! with the views of running snapshots, so a shard is copied without copying values.
+//! A key of 16 bytes with a value of 256 costs six bytes more than both.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use raft_core::{LogIndex, Timestamp};
 
 use super::varint::{self, Reader, VARINT_BYTES_MAX};
 
-/// One record. Cloning it shares it.
-#[derive(Clone, Debug)]
-pub(super) struct Record(Arc<[u8]>);
+/// A record in the page it lies in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    page: &'a Arc<Vec<u8>>,
+    start: usize,
+}
 
-impl Record {
-    /// Makes a record. `value` is given in parts, so that what appends needs no buffer of its own.
-    pub(super) fn new(key: &[u8], meta: Meta, value: &[&[u8]], scratch: &mut Vec<u8>) -> Record {
-        scratch.clear();
-        scratch.extend_from_slice(Head::of(key, meta).bytes());
-        scratch.extend_from_slice(key);
-        for part in value {
-            scratch.extend_from_slice(part);
-        }
-        let record = Record(Arc::from(&scratch[..]));
-        if scratch.capacity() > SCRATCH_KEPT_BYTES {
-            *scratch = Vec::new();
-        }
-        record
-    }
-
-    /// Writes another value over this one, if the new record has the same size and no view shares this one.
-    /// Returns whether it did.
-    pub(super) fn overwrite(&mut self, key: &[u8], meta: Meta, value: &[u8]) -> bool {
-        let head = Head::of(key, meta);
-        let head = head.bytes();
-        if self.0.len() != head.len() + key.len() + value.len() {
-            return false;
-        }
-        let Some(bytes) = Arc::get_mut(&mut self.0) else { return false };
-        let (to_head, rest) = bytes.split_at_mut(head.len());
-        let (to_key, to_value) = rest.split_at_mut(key.len());
-        to_head.copy_from_slice(head);
-        to_key.copy_from_slice(key);
-        to_value.copy_from_slice(value);
-        true
-    }
-
-    /// A record as a snapshot holds it, if these bytes are one.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Record> {
-        View::read(bytes).map(|_| Record(Arc::from(bytes)))
+impl<'a> Record<'a> {
+    /// The record that begins at `start`, where one was written.
+    pub(super) fn at(page: &'a Arc<Vec<u8>>, start: usize) -> Record<'a> {
+        Record { page, start }
     }
 
     /// What it holds.
-    pub(super) fn view(&self) -> View<'_> {
-        View::read(&self.0).expect("whatever makes a record writes its head, or has read it")
+    pub(super) fn view(self) -> View<'a> {
+        View::read(self.body()).expect("whatever makes a record writes its head, or has read it")
     }
 
-    /// All of it, as a snapshot holds it.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// All of it, its length first.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        let from = &self.page[self.start..];
+        let body = self.body();
+        &from[..varint::size(body.len() as u64) + body.len()]
     }
 
     /// The key alone.
-    pub(super) fn key(&self) -> &[u8] {
+    pub(super) fn key(self) -> &'a [u8] {
         self.view().key
     }
 
     /// The value as bytes that live on: a long one is shared with the record, a short one is copied.
-    pub(super) fn value_bytes(&self) -> Bytes {
+    pub(super) fn value_bytes(self) -> Bytes {
         let value = self.view().value;
         if value.len() < SHARED_VALUE_BYTES_MIN {
             return Bytes::copy_from_slice(value);
         }
-        let start = self.0.len() - value.len();
-        Bytes::from_owner(Shared(Arc::clone(&self.0))).slice(start..)
+        // A record this long has a page of its own, and its value ends the page.
+        let start = self.page.len() - value.len();
+        Bytes::from_owner(Shared(Arc::clone(self.page))).slice(start..)
     }
 
-    /// The memory it takes: what was asked for, with the reference counts and the allocator's rounding.
-    pub(super) fn size_bytes(&self) -> usize {
-        allocated(self.0.len())
+    fn body(self) -> &'a [u8] {
+        let body = Reader(&self.page[self.start..]).bytes();
+        body.expect("whatever makes a record writes its length, or has read it")
     }
 }
 
@@ -114,8 +88,9 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn read(bytes: &'a [u8]) -> Option<View<'a>> {
-        let mut reader = Reader(bytes);
+    /// Reads what follows the length, if these bytes are a record.
+    pub(super) fn read(body: &'a [u8]) -> Option<View<'a>> {
+        let mut reader = Reader(body);
         let length = reader.length()?;
         let modified = LogIndex(reader.number()?);
         let deadline = if length & 1 == 1 { Some(Timestamp(reader.number()?)) } else { None };
@@ -124,30 +99,53 @@ impl<'a> View<'a> {
     }
 }
 
-struct Head {
-    buffer: [u8; 3 * VARINT_BYTES_MAX],
-    length: usize,
+/// A record that is yet to be written. The value is given in parts, so that what appends needs no buffer of its own.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) meta: Meta,
+    pub(super) value: &'a [&'a [u8]],
 }
 
-impl Head {
-    fn of(key: &[u8], meta: Meta) -> Head {
-        let mut buffer = [0; 3 * VARINT_BYTES_MAX];
-        let mut free = &mut buffer[..];
-        varint::put((key.len() as u64) << 1 | u64::from(meta.deadline.is_some()), &mut free);
-        varint::put(meta.modified.0, &mut free);
-        if let Some(deadline) = meta.deadline {
+impl Draft<'_> {
+    /// How many bytes it will take.
+    pub(super) fn size(&self) -> usize {
+        let body = self.body_size();
+        varint::size(body as u64) + body
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, to: &mut impl BufMut) {
+        let mut head = [0; 4 * VARINT_BYTES_MAX];
+        let mut free = &mut head[..];
+        varint::put(self.body_size() as u64, &mut free);
+        varint::put(self.key_field(), &mut free);
+        varint::put(self.meta.modified.0, &mut free);
+        if let Some(deadline) = self.meta.deadline {
             varint::put(deadline.0, &mut free);
         }
         let left = free.len();
-        Head { length: buffer.len() - left, buffer }
+        to.put_slice(&head[..head.len() - left]);
+        to.put_slice(self.key);
+        for part in self.value {
+            to.put_slice(part);
+        }
     }
 
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[..self.length]
+    fn key_field(&self) -> u64 {
+        (self.key.len() as u64) << 1 | u64::from(self.meta.deadline.is_some())
+    }
+
+    fn body_size(&self) -> usize {
+        varint::size(self.key_field())
+            + varint::size(self.meta.modified.0)
+            + self.meta.deadline.map_or(0, |deadline| varint::size(deadline.0))
+            + self.key.len()
+            + self.value.iter().map(|part| part.len()).sum::<usize>()
     }
 }
 
-struct Shared(Arc<[u8]>);
+struct Shared(Arc<Vec<u8>>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
@@ -155,16 +153,9 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// From this length on a value that is read is shared with its record instead of copied.
-const SHARED_VALUE_BYTES_MIN: usize = 16 * 1024;
-
-/// The buffer records are put together in may keep this much.
-const SCRATCH_KEPT_BYTES: usize = 64 * 1024;
-
-/// Two reference counts, the allocator's header, and its rounding to 16 bytes.
-const fn allocated(length: usize) -> usize {
-    (length + 2 * size_of::<usize>() + 8).next_multiple_of(16)
-}
+/// From this length on a value that is read is shared with its record instead of copied. Longer than any record that
+/// shares its page with others.
+pub(super) const SHARED_VALUE_BYTES_MIN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -176,31 +167,27 @@ mod tests {
 
     #[test]
     fn records_keep_what_they_were_given() {
-        let mut scratch = Vec::new();
         for (key, value, meta) in [
             (&b"k"[..], &b"v"[..], meta(1, None)),
             (b"", b"", meta(u64::MAX, Some(u64::MAX))),
             (&[7; 70_000], &[9; 100_000], meta(300, Some(1_700_000_000_000))),
         ] {
-            let record =
-                Record::new(key, meta, &[&value[..value.len() / 2], &value[value.len() / 2..]], &mut scratch);
+            let parts = value.split_at(value.len() / 2);
+            let draft = Draft { key, meta, value: &[parts.0, parts.1] };
+            let mut page = b"before".to_vec();
+            draft.write(&mut page);
+            assert_eq!(page.len(), 6 + draft.size());
+            let page = Arc::new(page);
+            let record = Record::at(&page, 6);
             assert_eq!(record.view(), View { key, value, meta });
             assert_eq!(record.value_bytes(), value);
-            assert_eq!(Record::from_bytes(record.bytes()).unwrap().view(), record.view());
+            assert_eq!(record.bytes(), &page[6..]);
         }
-        assert!(scratch.capacity() <= SCRATCH_KEPT_BYTES);
     }
 
     #[test]
-    fn a_record_is_overwritten_only_when_nobody_shares_it() {
-        let mut scratch = Vec::new();
-        let mut record = Record::new(b"k", meta(5, None), &[b"old"], &mut scratch);
-        assert!(record.overwrite(b"k", meta(6, None), b"new"));
-        assert_eq!(record.view().value, b"new");
-        assert_eq!(record.view().meta.modified, LogIndex(6));
-        assert!(!record.overwrite(b"k", meta(6, None), b"longer"));
-        let shared = record.clone();
-        assert!(!record.overwrite(b"k", meta(7, None), b"abc"));
-        assert_eq!(shared.view().value, b"new");
+    fn a_key_and_value_cost_six_bytes_more() {
+        let draft = Draft { key: &[b'k'; 16], meta: meta(300_000, None), value: &[&[b'v'; 256]] };
+        assert_eq!(draft.size(), 16 + 256 + 6);
     }
 }

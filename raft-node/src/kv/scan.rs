@@ -7,9 +7,11 @@
 use raft_core::Timestamp;
 
 use super::{
-    Reply, glob,
+    Reply,
+    bank::{SHARD_BITS, SHARDS, shard_of},
+    glob,
     number::integer_arg,
-    store::{SHARD_BITS, SHARDS, Store, shard_of},
+    store::Store,
     write::{SYNTAX_ERROR, is},
 };
 
@@ -52,7 +54,7 @@ fn page(store: &Store, now: Timestamp, cursor: u64, count: usize) -> (u64, Vec<&
     }
     let first = shard_of(cursor << POSITION_SHIFT);
     for shard in first..SHARDS {
-        let records = store.shards()[shard].sorted();
+        let records = store.sorted(shard);
         let mut position = None;
         // A page is at least an eighth of a shard, so that walking over a very large one is not quadratic.
         let wanted = count.max(keys.len() + records.len() / 8);
@@ -86,7 +88,7 @@ pub(super) fn random_key(store: &Store, now: Timestamp, random: u64) -> Option<&
     let first = shard_of(random);
     // Once around, and the first shard again for what lies before the position.
     for step in 0..=SHARDS {
-        let records = store.shards()[(first + step) % SHARDS].sorted();
+        let records = store.sorted((first + step) % SHARDS);
         let mut live = records.iter().filter(|(_, record)| !record.view().meta.is_due(now));
         let found = live.find(|(hash, _)| step > 0 || *hash >= random);
         if let Some((_, record)) = found {

@@ -5,7 +5,7 @@
 //! numbers      replicated time, last applied index
 //! section      sessions: length, bytes
 //! per shard    deletion index, number of records
-//!   record     length, bytes as in memory, in the order of key hashes
+//!   record     length, bytes as in memory, in the order of key hashes; see `record`
 //! number       all records, once more
 //! ```
 //! Numbers are LEB128. Equal states make equal streams. Whoever keeps the stream adds checksums; here it is checked
@@ -18,10 +18,11 @@ use raft_core::{LogIndex, Timestamp};
 
 use super::{
     KEY_BYTES_MAX, VALUE_BYTES_MAX,
+    bank::{Bank, SHARDS, SHARDS_PER_BANK, shard_of},
     hash::hash,
-    record::Record,
+    record::View,
     sessions::{SESSIONS_BYTES_MAX, Sessions},
-    store::{SHARDS, Shards, Store, shard_of},
+    store::Store,
     varint::{self, Reader, VARINT_BYTES_MAX},
 };
 use crate::state_machine::{RestoreError, SnapshotView};
@@ -31,7 +32,7 @@ pub(super) struct Frozen {
     pub(super) time: Timestamp,
     pub(super) applied: LogIndex,
     pub(super) sessions: Sessions,
-    pub(super) shards: Shards,
+    pub(super) banks: Vec<Bank>,
 }
 
 impl SnapshotView for Frozen {
@@ -44,16 +45,19 @@ impl SnapshotView for Frozen {
         self.sessions.encode(&mut sessions);
         varint::put_bytes(&sessions, &mut out);
         let mut records = 0u64;
-        // Each shard is let go as soon as it is written, so that the store need not copy it any more.
-        for shard in self.shards {
-            varint::put(shard.deleted().0, &mut out);
-            varint::put(shard.len() as u64, &mut out);
-            records += shard.len() as u64;
-            for (_, record) in shard.sorted() {
-                varint::put_bytes(record.bytes(), &mut out);
-                if out.len() >= FLUSH_BYTES {
-                    to.write_all(&out)?;
-                    out.clear();
+        // Each bank is let go as soon as it is written, so that the store need not copy its parts any more.
+        for (bank, first) in self.banks.into_iter().zip((0..SHARDS).step_by(SHARDS_PER_BANK)) {
+            for shard in first..first + SHARDS_PER_BANK {
+                let sorted = bank.sorted(shard);
+                varint::put(bank.deleted(shard).0, &mut out);
+                varint::put(sorted.len() as u64, &mut out);
+                records += sorted.len() as u64;
+                for (_, record) in sorted {
+                    out.put_slice(record.bytes());
+                    if out.len() >= FLUSH_BYTES {
+                        to.write_all(&out)?;
+                        out.clear();
+                    }
                 }
             }
         }
@@ -93,9 +97,8 @@ impl Thawed {
             }
             store.restore_deleted(shard, deleted);
             for _ in 0..input.number()? {
-                let record = Record::from_bytes(input.bytes(RECORD_BYTES_MAX)?)
+                let view = View::read(input.bytes(RECORD_BYTES_MAX)?)
                     .ok_or(RestoreError::Damaged("a record is cut short"))?;
-                let view = record.view();
                 if view.key.len() > KEY_BYTES_MAX || view.value.len() > VALUE_BYTES_MAX {
                     return Err(RestoreError::Damaged("a key or value is too long"));
                 }
@@ -105,7 +108,7 @@ impl Thawed {
                 if shard_of(hash(view.key)) != shard {
                     return Err(RestoreError::Damaged("a key lies in the wrong shard"));
                 }
-                if !store.restore_record(record) {
+                if !store.restore_record(view) {
                     return Err(RestoreError::Damaged("a key occurs twice"));
                 }
                 records += 1;

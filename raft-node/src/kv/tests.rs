@@ -1,6 +1,7 @@
 //! Tests of the whole store: what each command answers, and what must hold for all of them together.
 
 mod commands;
+mod memory;
 mod model;
 mod redis;
 mod replication;

@@ -274,8 +274,8 @@ fn introspection() {
          OBJECT ENCODING -> (ERR wrong number of arguments for 'object|encoding' command)
          OBJECT FOO a -> (ERR unknown subcommand 'FOO'. Try OBJECT HELP.)
          MEMORY USAGE none -> nil
-         MEMORY USAGE b -> 32
-         MEMORY USAGE b SAMPLES 5 -> 32
+         MEMORY USAGE b -> 16
+         MEMORY USAGE b SAMPLES 5 -> 16
          MEMORY DOCTOR -> (ERR unknown subcommand 'DOCTOR'. Try MEMORY HELP.)",
     );
 }

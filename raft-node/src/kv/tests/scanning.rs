@@ -1,4 +1,4 @@
-//! SCAN's promise, and what keys cost.
+//! SCAN's promise.
 
 use std::collections::BTreeMap;
 
@@ -75,31 +75,4 @@ fn random_keys_are_found_among_few_and_many() {
     let seen: std::collections::BTreeSet<String> = (0..200).map(|_| lab.ask("RANDOMKEY")).collect();
     assert_eq!(seen.len(), 3);
     lab.check("DEL a b -> 2\nRANDOMKEY -> \"c\"");
-}
-
-/// What a key of 16 bytes with a value of 256 costs, by our own estimate and by the operating system's.
-#[test]
-fn memory_per_key() {
-    const KEYS: usize = 300_000;
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/statm").ok()?;
-        status.split(' ').nth(1)?.parse::<usize>().ok().map(|pages| pages * 4096)
-    };
-    let before = resident();
-    let mut lab = Lab::new();
-    let value = Bytes::from(vec![b'v'; 256]);
-    for key in 0..KEYS {
-        let key = Bytes::from(format!("key:{key:012}"));
-        lab.run(&[Bytes::from_static(b"SET"), key, value.clone()]);
-    }
-    let estimated = lab.kv.stats().size_bytes;
-    eprintln!("estimated: {} bytes a key, {} MiB", estimated / KEYS, estimated >> 20);
-    if let (Some(before), Some(after)) = (before, resident()) {
-        let measured = after.saturating_sub(before);
-        // Other tests run in this process: this figure means something when the test runs alone.
-        eprintln!("resident:  {} bytes a key, {} MiB", measured / KEYS, measured >> 20);
-    }
-    assert!(estimated / KEYS < 340, "{} bytes a key", estimated / KEYS);
-    lab.ask("FLUSHALL");
-    assert!(lab.kv.stats().size_bytes < 1 << 20);
 }
