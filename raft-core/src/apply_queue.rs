@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 
 use crate::{
-    Apply, Config, Entry, Fetch, FetchId, Instant, LogIndex, SnapshotMeta, fetching::Fetching, log::Log,
+    Apply, Config, Entries, Entry, Fetch, FetchId, Instant, LogIndex, SnapshotMeta, fetching::Fetching,
+    log::Log,
 };
 
 /// How far the state machine was fed and how far it got.
@@ -16,10 +17,10 @@ pub(crate) struct ApplyQueue {
     /// Pages handed out and not yet reported applied: their last index and bytes.
     pages: VecDeque<(LogIndex, usize)>,
     pages_bytes: usize,
-    restore: Option<Restore>,
+    restore: Option<Box<Restore>>,
     fetching: Fetching,
     /// Entries that were fetched, from `handed + 1` on.
-    fetched: Vec<Entry>,
+    fetched: Entries,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +40,7 @@ impl ApplyQueue {
             pages_bytes: 0,
             restore: None,
             fetching: Fetching::default(),
-            fetched: Vec::new(),
+            fetched: Entries::EMPTY,
         }
     }
 
@@ -54,9 +55,9 @@ impl ApplyQueue {
     /// A received snapshot replaces the state machine once its mark is durable. What was not handed out yet is
     /// covered by it.
     pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
-        self.restore = Some(Restore { meta, marked: false });
+        self.restore = Some(Box::new(Restore { meta, marked: false }));
         self.fetching.cancel();
-        self.fetched.clear();
+        self.fetched = Entries::EMPTY;
     }
 
     /// The mark of a received snapshot up to `last` is durable.
@@ -85,7 +86,7 @@ impl ApplyQueue {
             self.fetching.failed(now);
         } else {
             self.fetching.done();
-            self.fetched = entries;
+            self.fetched = entries.into();
         }
         true
     }
@@ -108,7 +109,7 @@ impl ApplyQueue {
         self.fetching.deadline()
     }
 
-    /// The work that may be handed out now; asks through `fetch` for what is not in memory.
+    /// Adds the work that may be handed out now; asks through `fetch` for what is not in memory.
     pub(crate) fn take(
         &mut self,
         commit: LogIndex,
@@ -116,21 +117,21 @@ impl ApplyQueue {
         config: &Config,
         now: Instant,
         fetch: &mut impl FnMut(LogIndex, LogIndex, usize) -> Fetch,
-    ) -> (Vec<Apply>, Option<Fetch>) {
-        let mut work = Vec::new();
+        work: &mut Vec<Apply>,
+    ) -> Option<Fetch> {
         if let Some(restore) = self.restore.take_if(|restore| restore.marked) {
             self.handed = restore.meta.last.index;
             self.pages.push_back((self.handed, 0));
-            work.push(Apply::Restore(restore.meta));
+            work.push(Apply::Restore(Box::new(restore.meta)));
         }
-        if self.restore.is_some() {
-            return (work, None);
+        if self.restore.is_some() || self.handed >= commit {
+            return None;
         }
         while self.handed < commit && (self.pages_bytes < config.unapplied_bytes_max || self.pages.is_empty())
         {
             let first = self.handed.next();
             let page = if self.fetched.is_empty() {
-                log.slice(first, commit, config.apply_bytes_max)
+                log.slice_of_run(first, commit, config.apply_bytes_max)
             } else {
                 Some(std::mem::take(&mut self.fetched))
             };
@@ -141,7 +142,7 @@ impl ApplyQueue {
                 let last = commit.min(log.first_in_memory().prev());
                 let request = fetch(first, last, config.apply_bytes_max);
                 self.fetching.begin(request.id, first);
-                return (work, Some(request));
+                return Some(request);
             };
             let Some(last) = page.last().map(|entry| entry.id.index) else { break };
             let bytes = page.iter().map(Entry::size_bytes).sum();
@@ -150,7 +151,7 @@ impl ApplyQueue {
             self.pages_bytes = self.pages_bytes.saturating_add(bytes);
             work.push(Apply::Entries(page));
         }
-        (work, None)
+        None
     }
 }
 
@@ -165,6 +166,7 @@ mod tests {
         for index in 1..=entries {
             log.append(entry(1, index));
         }
+        log.seal(usize::MAX);
         log
     }
 
@@ -174,6 +176,19 @@ mod tests {
 
     fn request(first: LogIndex, last: LogIndex, bytes_max: usize) -> Fetch {
         Fetch { id: FetchId(first.0), first, last, bytes_max }
+    }
+
+    /// What may be handed out now, and what has to be fetched first.
+    fn take(
+        queue: &mut ApplyQueue,
+        commit: u64,
+        log: &Log,
+        config: &Config,
+        now: Instant,
+    ) -> (Vec<Apply>, Option<Fetch>) {
+        let mut work = Vec::new();
+        let fetch = queue.take(LogIndex(commit), log, config, now, &mut request, &mut work);
+        (work, fetch)
     }
 
     fn indexes(work: &[Apply]) -> Vec<Vec<u64>> {
@@ -188,7 +203,7 @@ mod tests {
     fn pages_keep_to_their_bytes_and_stop_at_a_slow_state_machine() {
         let (log, config) = (log(6), config(130, 200));
         let mut queue = ApplyQueue::new(LogIndex::ZERO);
-        let take = |queue: &mut ApplyQueue| queue.take(LogIndex(6), &log, &config, Instant(0), &mut request);
+        let take = |queue: &mut ApplyQueue| take(queue, 6, &log, &config, Instant(0));
         assert_eq!(indexes(&take(&mut queue).0), [vec![1, 2], vec![3, 4]]);
         assert!(take(&mut queue).0.is_empty(), "too much is not applied yet");
         assert!(queue.applied_to(LogIndex(2)));
@@ -202,13 +217,13 @@ mod tests {
         log.trim_tail(LogIndex(2), 0);
         let config = config(1000, 1000);
         let mut queue = ApplyQueue::new(LogIndex::ZERO);
-        let (work, fetch) = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request);
+        let (work, fetch) = take(&mut queue, 4, &log, &config, Instant(0));
         let fetch = fetch.unwrap();
         assert_eq!((work.len(), fetch.first, fetch.last), (0, LogIndex(1), LogIndex(2)));
-        assert!(queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.is_none());
+        assert!(take(&mut queue, 4, &log, &config, Instant(0)).1.is_none());
         assert!(!queue.take_fetched(FetchId(9), vec![entry(1, 1)], &log, Instant(0)));
         assert!(queue.take_fetched(fetch.id, vec![entry(1, 1), entry(1, 2)], &log, Instant(0)));
-        let (work, _) = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request);
+        let (work, _) = take(&mut queue, 4, &log, &config, Instant(0));
         assert_eq!(indexes(&work), [vec![1, 2], vec![3, 4]]);
     }
 
@@ -218,11 +233,11 @@ mod tests {
         log.trim_tail(LogIndex(4), 0);
         let config = config(1000, 1000);
         let mut queue = ApplyQueue::new(LogIndex::ZERO);
-        let fetch = queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.unwrap();
+        let fetch = take(&mut queue, 4, &log, &config, Instant(0)).1.unwrap();
         assert!(queue.take_fetched(fetch.id, vec![entry(2, 1)], &log, Instant(0)));
-        assert!(queue.take(LogIndex(4), &log, &config, Instant(0), &mut request).1.is_none());
+        assert!(take(&mut queue, 4, &log, &config, Instant(0)).1.is_none());
         let later = queue.deadline().unwrap();
-        assert!(queue.take(LogIndex(4), &log, &config, later, &mut request).1.is_some());
+        assert!(take(&mut queue, 4, &log, &config, later).1.is_some());
     }
 
     #[test]
@@ -232,12 +247,13 @@ mod tests {
         let meta = SnapshotMeta { last: LogId::new(1, 9), ..log.snapshot().clone() };
         log.reset(meta.clone());
         log.append(entry(1, 10));
+        log.seal(usize::MAX);
         queue.restore(meta);
         let config = config(1000, 1000);
-        let nothing = queue.take(LogIndex(10), &log, &config, Instant(0), &mut request);
+        let nothing = take(&mut queue, 10, &log, &config, Instant(0));
         assert_eq!((nothing.0.len(), nothing.1), (0, None), "not even a fetch of what the snapshot covers");
         queue.marked(LogIndex(9));
-        let (work, _) = queue.take(LogIndex(10), &log, &config, Instant(0), &mut request);
+        let (work, _) = take(&mut queue, 10, &log, &config, Instant(0));
         assert_eq!(indexes(&work), [vec![0, 9], vec![10]]);
     }
 }

@@ -27,9 +27,16 @@ pub(crate) struct Durability {
 struct Staged {
     hard_state: bool,
     truncate_after: Option<LogIndex>,
-    snapshot: Option<SnapshotMark>,
+    snapshot: Option<Box<SnapshotMark>>,
     /// Entries from here to the end of the log.
     first: Option<LogIndex>,
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        let Staged { hard_state, truncate_after, snapshot, first } = self;
+        !hard_state && truncate_after.is_none() && snapshot.is_none() && first.is_none()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -119,14 +126,14 @@ impl Durability {
     /// A received snapshot replaces the log. `sure`: how far the old log is known to equal the leader's.
     pub(crate) fn stage_reset(&mut self, mark: SnapshotMark, sure: LogIndex) {
         self.staged = Staged { hard_state: self.staged.hard_state, ..Staged::default() };
-        self.staged.snapshot = Some(mark);
+        self.staged.snapshot = Some(Box::new(mark));
         self.clamp(sure);
     }
 
     /// A snapshot of the own state machine is to be noted.
     pub(crate) fn stage_mark(&mut self, mark: SnapshotMark) {
         if self.staged.snapshot.as_ref().is_none_or(|staged| !staged.received) {
-            self.staged.snapshot = Some(mark);
+            self.staged.snapshot = Some(Box::new(mark));
         }
     }
 
@@ -144,13 +151,13 @@ impl Durability {
 
     /// The next write, if something has to be durable. A changed commit index alone is no reason for one.
     pub(crate) fn take_write(&mut self, hard_state: HardState, log: &Log, now: Instant) -> Option<Write> {
-        let staged = std::mem::take(&mut self.staged);
-        if staged == Staged::default() {
+        if self.staged.is_empty() {
             return None;
         }
+        let staged = std::mem::take(&mut self.staged);
         let entries = match staged.first {
             // Entries that are not durable stay in memory, so the slice is complete.
-            Some(first) => log.slice(first, log.last().index, usize::MAX).unwrap_or_default().into(),
+            Some(first) => log.slice(first, log.last().index, usize::MAX).unwrap_or_default(),
             None => Entries::EMPTY,
         };
         self.issued = WriteId(self.issued.0.saturating_add(1));
@@ -177,18 +184,18 @@ impl Durability {
         id <= self.issued
     }
 
-    /// Notes that everything up to write `id` is durable. Tells the messages that may leave now and the marks that
-    /// became durable.
-    pub(crate) fn persisted(&mut self, id: WriteId) -> (Vec<Message>, Vec<Marked>) {
+    /// Notes that everything up to write `id` is durable. Adds the messages that may leave now to `free`, and tells the
+    /// marks that became durable.
+    pub(crate) fn persisted(&mut self, id: WriteId, free: &mut Vec<Message>) -> Vec<Marked> {
         let mut marks = Vec::new();
         while let Some(done) = self.pending.pop_front_if(|pending| pending.id <= id) {
             self.durable = self.durable.max(done.last);
             marks.extend(done.mark);
         }
         self.persisted = self.persisted.max(id);
-        let free = |held: &mut Held| held.needs <= self.persisted;
-        let free = self.held.extract_if(.., free).map(|held| held.message).collect();
-        (free, marks)
+        let may_leave = |held: &mut Held| held.needs <= self.persisted;
+        free.extend(self.held.extract_if(.., may_leave).map(|held| held.message));
+        marks
     }
 
     fn clamp(&mut self, index: LogIndex) {
@@ -241,6 +248,7 @@ mod tests {
 
         fn append(&mut self, term: u64, index: u64) {
             self.log.append(entry(term, index));
+            self.log.seal(usize::MAX);
             self.queue.stage_append(LogIndex(index));
         }
 
@@ -258,7 +266,9 @@ mod tests {
         }
 
         fn persisted(&mut self, id: u64) -> Vec<u64> {
-            self.queue.persisted(WriteId(id)).0.iter().map(|message| message.term.0).collect()
+            let mut free = Vec::new();
+            self.queue.persisted(WriteId(id), &mut free);
+            free.iter().map(|message| message.term.0).collect()
         }
     }
 
@@ -306,9 +316,9 @@ mod tests {
         disk.append(2, 3);
         let second = disk.write().unwrap();
         assert_eq!((second.truncate_after, second.entries.len()), (Some(LogIndex(2)), 1));
-        disk.queue.persisted(WriteId(1));
+        disk.persisted(1);
         assert_eq!(disk.queue.durable(), LogIndex(2), "3@2 is not on disk yet");
-        disk.queue.persisted(WriteId(2));
+        disk.persisted(2);
         assert_eq!(disk.queue.durable(), LogIndex(3));
     }
 
@@ -335,14 +345,15 @@ mod tests {
             disk.append(1, index);
         }
         assert!(disk.write().is_some());
-        disk.queue.persisted(WriteId(1));
+        disk.persisted(1);
         let meta = SnapshotMeta { last: LogId::new(2, 9), ..disk.log.snapshot().clone() };
         disk.log.reset(meta.clone());
         disk.queue.stage_reset(SnapshotMark { meta, received: true, resets_log: true }, LogIndex(3));
         assert_eq!(disk.queue.durable(), LogIndex(3));
         assert!(disk.hold(9));
         assert!(disk.write().is_some());
-        let (free, marks) = disk.queue.persisted(WriteId(2));
+        let mut free = Vec::new();
+        let marks = disk.queue.persisted(WriteId(2), &mut free);
         assert_eq!((free.len(), marks.len(), disk.queue.durable()), (1, 1, LogIndex(9)));
     }
 }

@@ -1,6 +1,11 @@
 //! What the log holds: entries, and what a node must remember beside them.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::{Deref, Range},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -82,33 +87,61 @@ impl Entry {
 /// The flat charge for one entry's header, wherever bytes of entries are bounded.
 pub const ENTRY_OVERHEAD_BYTES: usize = 64;
 
-/// A run of entries with consecutive indexes, shared without copying: the same run goes to the log and to each peer.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Entries(Option<Arc<[Entry]>>);
+/// A run of entries with consecutive indexes, shared without copying: the same run lies in memory, goes to the log, to
+/// each peer and to the state machine. A part of a run keeps the whole run's memory alive.
+#[derive(Clone, Default)]
+pub struct Entries {
+    run: Option<Arc<[Entry]>>,
+    from: usize,
+    to: usize,
+}
 
 impl Entries {
     /// No entries, no allocation.
-    pub const EMPTY: Entries = Entries(None);
+    pub const EMPTY: Entries = Entries { run: None, from: 0, to: 0 };
+
+    /// The part of the run at these places, shared with it; what lies outside the run is left out.
+    #[must_use]
+    pub fn part(&self, places: Range<usize>) -> Entries {
+        let to = self.from.saturating_add(places.end).min(self.to);
+        let from = self.from.saturating_add(places.start);
+        if from >= to { Entries::EMPTY } else { Entries { run: self.run.clone(), from, to } }
+    }
 }
 
 impl Deref for Entries {
     type Target = [Entry];
 
     fn deref(&self) -> &[Entry] {
-        self.0.as_deref().unwrap_or_default()
+        self.run.as_deref().and_then(|run| run.get(self.from..self.to)).unwrap_or_default()
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Entries) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Entries {}
+
+impl Hash for Entries {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
     }
 }
 
 impl From<Vec<Entry>> for Entries {
     fn from(entries: Vec<Entry>) -> Entries {
-        if entries.is_empty() { Entries(None) } else { Entries(Some(entries.into())) }
+        entries.into_iter().collect()
     }
 }
 
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(iter: I) -> Entries {
-        let entries: Arc<[Entry]> = iter.into_iter().collect();
-        if entries.is_empty() { Entries(None) } else { Entries(Some(entries)) }
+        // One allocation if the iterator knows its length.
+        let run: Arc<[Entry]> = iter.into_iter().collect();
+        if run.is_empty() { Entries::EMPTY } else { Entries { from: 0, to: run.len(), run: Some(run) } }
     }
 }
 
@@ -177,5 +210,15 @@ mod tests {
     fn empty_entries_are_one_value() {
         assert_eq!(Entries::from(Vec::new()), Entries::EMPTY);
         assert!(Entries::EMPTY.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_a_part_is_what_it_says() {
+        let run: Entries = (1..=6).map(|index| crate::test_util::entry(1, index)).collect();
+        let indexes = |part: &Entries| part.iter().map(|entry| entry.id.index.0).collect::<Vec<_>>();
+        assert_eq!(indexes(&run.part(1..5)), [2, 3, 4, 5]);
+        assert_eq!(indexes(&run.part(1..5).part(1..9)), [3, 4, 5], "never beyond the part it was taken from");
+        assert_eq!(run.part(6..9), Entries::EMPTY);
+        assert_eq!(run.part(2..3), Entries::from(vec![crate::test_util::entry(1, 3)]), "compared by content");
     }
 }

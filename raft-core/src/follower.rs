@@ -208,7 +208,7 @@ impl Follower {
     }
 
     /// Appends what is new. Only a real conflict truncates: an older or shorter append changes nothing (SAFETY L3).
-    fn take_entries(&mut self, shared: &mut Shared, entries: &[Entry]) {
+    fn take_entries(&mut self, shared: &mut Shared, entries: &Entries) {
         let known = |entry: &&Entry| entry.id.index <= shared.commit || shared.log.holds(entry.id);
         let place = entries.iter().take_while(known).count();
         let Some(first) = entries.get(place) else { return };
@@ -220,9 +220,7 @@ impl Follower {
             shared.disk.stage_truncate(keep);
         }
         shared.disk.stage_append(first.id.index);
-        for entry in entries.iter().skip(place) {
-            shared.log.append(entry.clone());
-        }
+        shared.log.append_run(entries.part(place..entries.len()));
     }
 
     fn reply(&self, shared: &mut Shared, sender: Sender, outcome: AppendOutcome) {

@@ -29,7 +29,7 @@ pub enum Input {
         id: FetchId,
     },
     /// The state machine's snapshot up to this point is in a synced and renamed file.
-    SnapshotTaken(SnapshotMeta),
+    SnapshotTaken(Box<SnapshotMeta>),
     /// The transfer of a snapshot to this peer broke off.
     SnapshotFailed {
         /// To whom it was going.

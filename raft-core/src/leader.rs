@@ -304,6 +304,9 @@ impl Leader {
 
     /// Answers the reads whose round every majority has answered.
     fn confirm_reads(&mut self, shared: &mut Shared) {
+        if !self.reads.round_is_open() {
+            return;
+        }
         let (own, current) = (shared.id(), self.round);
         let acked = |id| {
             if id == own { current } else { self.peers.get(&id).map_or(Round(0), |peer| peer.acked_round) }

@@ -1,8 +1,8 @@
 //! The log as the core sees it: terms of everything, entries of the recent part, configurations, newest snapshot.
 
 use crate::{
-    ConfState, Entry, EntryKind, LogId, LogIndex, Recovered, SnapshotMeta, StartError, Term, Timestamp,
-    membership::Membership, tail::Tail, term_runs::TermRuns,
+    ConfState, Entries, Entry, EntryKind, LogId, LogIndex, Recovered, SnapshotMeta, StartError, Term,
+    Timestamp, membership::Membership, tail::Tail, term_runs::TermRuns,
 };
 
 /// Entries and what stands for those that are gone.
@@ -44,21 +44,37 @@ impl Log {
         }
         let mut log = Log { time: snapshot.time, snapshot, runs, tail: Tail::default(), membership };
         let first = last.minus(entries.len() as u64).next();
-        for (index, entry) in (first.0..).zip(entries) {
+        for (index, entry) in (first.0..).zip(&entries) {
             let id = LogId { term: entry.id.term, index: LogIndex(index) };
             if entry.id != id || log.runs.term_at(id.index) != Some(id.term) {
                 return Err(StartError::Inconsistent("an entry of the tail is not in the log"));
             }
             log.time = log.time.max(entry.time);
-            if id.index > log_start.index {
-                log.tail.push(entry);
-            }
         }
+        let kept = entries.into_iter().filter(|entry| entry.id.index > log_start.index);
+        kept.for_each(|entry| log.tail.push(entry));
+        log.tail.seal(RECOVERED_RUN_BYTES);
         Ok(log)
     }
 
     /// Appends the entry that follows. The caller has checked it; an unreadable configuration is refused on receipt.
     pub(crate) fn append(&mut self, entry: Entry) {
+        self.note(&entry);
+        self.tail.push(entry);
+    }
+
+    /// Appends entries that were received together, as [`append`](Self::append) does one.
+    pub(crate) fn append_run(&mut self, entries: Entries) {
+        entries.iter().for_each(|entry| self.note(entry));
+        self.tail.push_run(entries);
+    }
+
+    /// Ends the run of what was appended one by one: only then can it be sliced.
+    pub(crate) fn seal(&mut self, bytes_max: usize) {
+        self.tail.seal(bytes_max);
+    }
+
+    fn note(&mut self, entry: &Entry) {
         debug_assert!(entry.id.term >= self.last().term, "terms never fall along the log (SAFETY L4)");
         self.runs.push(entry.id);
         self.time = self.time.max(entry.time);
@@ -67,7 +83,6 @@ impl Log {
         {
             self.membership.push(entry.id, conf);
         }
-        self.tail.push(entry);
     }
 
     /// Drops every entry behind `index`, configurations included (SAFETY M2).
@@ -162,8 +177,13 @@ impl Log {
     }
 
     /// See [`Tail::slice`].
-    pub(crate) fn slice(&self, first: LogIndex, last: LogIndex, bytes_max: usize) -> Option<Vec<Entry>> {
+    pub(crate) fn slice(&self, first: LogIndex, last: LogIndex, bytes_max: usize) -> Option<Entries> {
         self.tail.slice(first, last, bytes_max)
+    }
+
+    /// See [`Tail::slice_of_run`].
+    pub(crate) fn slice_of_run(&self, first: LogIndex, last: LogIndex, bytes_max: usize) -> Option<Entries> {
+        self.tail.slice_of_run(first, last, bytes_max)
     }
 
     /// Bytes of the entries from `first` on, as far as they are in memory.
@@ -182,6 +202,9 @@ impl Log {
             && self.tail.first().is_none_or(|first| first > self.start().index)
     }
 }
+
+/// The runs of what was read from disk at the start: small, so that the oldest soon give their memory back.
+const RECOVERED_RUN_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -132,6 +132,11 @@ impl Progress {
         }
     }
 
+    /// Whether entries are sent to it one append after the other.
+    pub(crate) fn is_replicating(&self) -> bool {
+        matches!(self.state, ProgressState::Replicate { .. })
+    }
+
     /// An append of `bytes` up to `last` left, or an empty one if `last` is before `next`.
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, config: &Config, now: Instant) {
         self.sent_at = now;

@@ -2,16 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{ConfState, NodeId};
+use crate::{ConfState, NodeId, VOTERS_MAX};
 
 /// The largest value that every majority of `conf` has reached: more than half of each half shows at least it.
 ///
 /// A half without members would say nothing and is left out; a configuration without any voter reaches `None`.
 pub(crate) fn reached<T: Ord + Copy>(conf: &ConfState, of: impl Fn(NodeId) -> T) -> Option<T> {
+    // Asked after every acknowledgement: no memory is allocated for it.
     let half = |ids: &BTreeSet<NodeId>| {
-        let mut values: Vec<T> = ids.iter().map(|id| of(*id)).collect();
-        values.sort_unstable_by(|a, b| b.cmp(a));
-        values.get(ids.len() / 2).copied()
+        let mut values = [None; VOTERS_MAX];
+        for (count, id) in ids.iter().enumerate().take(VOTERS_MAX) {
+            // Sorted as they come, the largest first: they are few.
+            let value = Some(of(*id));
+            let place = values.iter().take(count).take_while(|other| **other >= value).count();
+            values.copy_within(place..count, place.saturating_add(1));
+            values[place] = value;
+        }
+        values.get(ids.len() / 2).copied().flatten()
     };
     match (half(&conf.voters), half(&conf.outgoing)) {
         (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),

@@ -28,6 +28,8 @@ pub struct Raft {
     pub(crate) halted: Option<HaltReason>,
     /// What the latest events told.
     pub(crate) told: Told,
+    /// Something was handed in since outputs were taken.
+    pub(crate) fresh: bool,
 }
 
 /// What a node is at the moment, with the state that only then means something.
@@ -70,7 +72,7 @@ impl Raft {
         let patience_ms = if alone { 0 } else { shared.rng.between(soon, late) };
         let told = Told::of(&shared);
         let role = Role::Follower(Follower::new(&shared, patience_ms));
-        Ok(Raft { shared, role, halted: None, told })
+        Ok(Raft { shared, role, halted: None, told, fresh: true })
     }
 
     /// Takes one input. Its consequences are in the next [`take_ready`](Self::take_ready).
@@ -95,7 +97,7 @@ impl Raft {
             },
             Input::Fetched { id, entries } => self.fetched(id, entries),
             Input::FetchFailed { id } => self.fetch_failed(id),
-            Input::SnapshotTaken(meta) => match self.shared.snapshot_taken(meta) {
+            Input::SnapshotTaken(meta) => match self.shared.snapshot_taken(*meta) {
                 true => Ok(()),
                 false => Err(StepError::Unexpected("a snapshot of what was never applied")),
             },
@@ -221,7 +223,19 @@ impl Raft {
     /// Everything to be done since the last call; `None` if there is nothing.
     pub fn take_ready(&mut self) -> Option<Ready> {
         let mut ready = Ready::default();
+        self.take_ready_into(&mut ready).then_some(ready)
+    }
+
+    /// As [`take_ready`](Self::take_ready), into a [`Ready`] that is used again and again, so that nothing has to be
+    /// allocated. What it still held is dropped. `false` if there is nothing to do.
+    pub fn take_ready_into(&mut self, ready: &mut Ready) -> bool {
+        ready.clear();
+        if !std::mem::take(&mut self.fresh) {
+            return false;
+        }
         if self.halted.is_none() {
+            // Nothing that was proposed together is ever split but at the size of an append.
+            self.shared.log.seal(self.shared.config.append_bytes_max);
             match &mut self.role {
                 Role::Follower(follower) => follower.flush(&mut self.shared),
                 Role::Leader(leader) => leader.flush(&mut self.shared),
@@ -229,17 +243,17 @@ impl Raft {
             }
             let hard_state = self.shared.hard_state();
             ready.write = self.shared.disk.take_write(hard_state, &self.shared.log, self.shared.now.instant);
-            ready.apply = self.shared.take_apply();
+            self.shared.take_apply(&mut ready.apply);
             self.shared.trim();
             debug_assert_eq!(self.check(), Ok(()));
         }
-        let out = std::mem::take(&mut self.shared.out);
-        ready.messages = out.messages;
-        ready.reads = out.reads;
-        ready.fetches = out.fetches;
-        ready.compact = out.compact;
-        ready.events = out.events;
-        (ready != Ready::default()).then_some(ready)
+        let out = &mut self.shared.out;
+        std::mem::swap(&mut ready.messages, &mut out.messages);
+        std::mem::swap(&mut ready.reads, &mut out.reads);
+        std::mem::swap(&mut ready.fetches, &mut out.fetches);
+        ready.compact = out.compact.take();
+        std::mem::swap(&mut ready.events, &mut out.events);
+        !ready.is_empty()
     }
 
     /// Goes on with a change of the membership that became committed.
@@ -324,6 +338,7 @@ impl Raft {
 
     /// Time never goes back, whatever the caller says.
     fn clock(&mut self, now: Now) {
+        self.fresh = true;
         let instant = self.shared.now.instant.max(now.instant);
         self.shared.now = Now { instant, wall: now.wall };
     }

@@ -49,6 +49,11 @@ impl ReadQueue {
         self.open.is_none() && self.reads.back().is_some_and(|read| read.confirming.is_none())
     }
 
+    /// Whether a round is under way.
+    pub(crate) fn round_is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Opens `round` for every read that has none. `commit` was read before the round began (SAFETY R1).
     pub(crate) fn open_round(&mut self, round: Round, commit: LogIndex) {
         self.open = Some(round);

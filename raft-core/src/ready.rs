@@ -2,8 +2,7 @@
 //! and at any pace: what depends on a write is held back inside the core until it is told that the write is durable.
 
 use crate::{
-    ConfState, Entries, Entry, HardState, LogId, LogIndex, Message, NodeId, ReadToken, SnapshotMeta, Term,
-    WriteId,
+    ConfState, Entries, HardState, LogId, LogIndex, Message, NodeId, ReadToken, SnapshotMeta, Term, WriteId,
 };
 
 /// One batch of work for the runtime.
@@ -27,6 +26,33 @@ pub struct Ready {
     pub events: Vec<Event>,
 }
 
+impl Ready {
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Ready { messages, write, apply, reads, fetches, compact, events } = self;
+        messages.is_empty()
+            && write.is_none()
+            && apply.is_empty()
+            && reads.is_empty()
+            && fetches.is_empty()
+            && compact.is_none()
+            && events.is_empty()
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        let Ready { messages, write, apply, reads, fetches, compact, events } = self;
+        messages.clear();
+        *write = None;
+        apply.clear();
+        reads.clear();
+        fetches.clear();
+        *compact = None;
+        events.clear();
+    }
+}
+
 /// One atomic and ordered addition to the log: after a crash all of it is found or none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Write {
@@ -37,7 +63,7 @@ pub struct Write {
     /// First, forget every entry behind this one (dissertation 3.5).
     pub truncate_after: Option<LogIndex>,
     /// Then note this snapshot.
-    pub snapshot: Option<SnapshotMark>,
+    pub snapshot: Option<Box<SnapshotMark>>,
     /// Then append these.
     pub entries: Entries,
 }
@@ -57,9 +83,9 @@ pub struct SnapshotMark {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Apply {
     /// Committed entries, each handed out exactly once and in order.
-    Entries(Vec<Entry>),
+    Entries(Entries),
     /// Replace all state by this snapshot; its file is in place and marked.
-    Restore(SnapshotMeta),
+    Restore(Box<SnapshotMeta>),
 }
 
 /// The answer to a read.

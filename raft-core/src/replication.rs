@@ -33,9 +33,8 @@ impl Leader {
     /// Sends each peer the appends it may get now.
     pub(crate) fn replicate(&mut self, shared: &mut Shared) {
         let mut cuts = Cuts::new();
-        let ids: Vec<NodeId> = self.peers.keys().copied().collect();
-        for id in ids {
-            while self.send_next(shared, id, &mut cuts) {}
+        for (id, peer) in &mut self.peers {
+            while send_next(shared, *id, peer, self.round, &mut cuts) {}
         }
     }
 
@@ -177,46 +176,48 @@ impl Leader {
         shared.send(to, Body::Heartbeat { epoch, round, prev, commit });
     }
 
-    /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
-    fn send_next(&mut self, shared: &mut Shared, id: NodeId, cuts: &mut Cuts) -> bool {
-        let Some(peer) = self.peers.get_mut(&id) else { return false };
-        let (next, last) = (peer.next(), shared.log.last().index);
-        let cold = next <= last && !shared.log.in_memory(next);
-        // What is not in memory is much: worth a message of its own.
-        let waiting_bytes = if cold { u64::MAX } else { shared.log.bytes_from(next) };
-        if !peer.may_send(if next > last { 0 } else { waiting_bytes }, &shared.config) {
-            return false;
-        }
-        let prev = next.prev();
-        let Some(term) = shared.log.term_at(prev) else {
-            // A peer that does not answer would only waste a whole transfer; it is asked for once it is heard again.
-            if is_alive(shared, peer) {
-                send_snapshot(shared, id, peer, self.round);
-            }
-            return false;
-        };
-        if cold {
-            if peer.fetching.is_ready(shared.now.instant) {
-                let fetch = Fetch {
-                    id: shared.next_fetch(),
-                    first: next,
-                    last: last.min(shared.log.first_in_memory().prev()),
-                    bytes_max: shared.config.append_bytes_max,
-                };
-                peer.fetching.begin(fetch.id, next);
-                shared.out.fetches.push(fetch);
-            }
-            return false;
-        }
-        let entries = cut(shared, next, last, cuts);
-        send_append(shared, id, peer, self.round, LogId { term, index: prev }, entries);
-        true
-    }
-
     pub(crate) fn next_epoch(&mut self) -> Epoch {
         self.epochs = self.epochs.saturating_add(1);
         Epoch(self.epochs)
     }
+}
+
+/// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
+fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round, cuts: &mut Cuts) -> bool {
+    let (next, last) = (peer.next(), shared.log.last().index);
+    if next > last && peer.is_replicating() {
+        return false;
+    }
+    let cold = next <= last && !shared.log.in_memory(next);
+    // What is not in memory is much: worth a message of its own.
+    let waiting_bytes = if cold { u64::MAX } else { shared.log.bytes_from(next) };
+    if !peer.may_send(if next > last { 0 } else { waiting_bytes }, &shared.config) {
+        return false;
+    }
+    let prev = next.prev();
+    let Some(term) = shared.log.term_at(prev) else {
+        // A peer that does not answer would only waste a whole transfer; it is asked for once it is heard again.
+        if is_alive(shared, peer) {
+            send_snapshot(shared, id, peer, round);
+        }
+        return false;
+    };
+    if cold {
+        if peer.fetching.is_ready(shared.now.instant) {
+            let fetch = Fetch {
+                id: shared.next_fetch(),
+                first: next,
+                last: last.min(shared.log.first_in_memory().prev()),
+                bytes_max: shared.config.append_bytes_max,
+            };
+            peer.fetching.begin(fetch.id, next);
+            shared.out.fetches.push(fetch);
+        }
+        return false;
+    }
+    let entries = cut(shared, next, last, cuts);
+    send_append(shared, id, peer, round, LogId { term, index: prev }, entries);
+    true
 }
 
 fn send_append(
@@ -251,7 +252,6 @@ fn cut(shared: &Shared, first: LogIndex, last: LogIndex, cuts: &mut Cuts) -> Ent
         return entries.clone();
     }
     let entries = shared.log.slice(first, last, shared.config.append_bytes_max).unwrap_or_default();
-    let entries = Entries::from(entries);
     cuts.push((first, entries.clone()));
     entries
 }

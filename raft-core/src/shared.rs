@@ -199,8 +199,7 @@ impl Shared {
     /// The write with this number is durable: what waited for it leaves. Tells up to where the log may be dropped if
     /// that write marked a snapshot taken here.
     pub(crate) fn persisted(&mut self, id: WriteId) -> Option<LogIndex> {
-        let (messages, marks) = self.disk.persisted(id);
-        self.out.messages.extend(messages);
+        let marks = self.disk.persisted(id, &mut self.out.messages);
         self.look_whether_whole();
         let mut droppable = None;
         for mark in marks {
@@ -241,16 +240,14 @@ impl Shared {
         true
     }
 
-    /// The work for the state machine that may be handed out now.
-    pub(crate) fn take_apply(&mut self) -> Vec<Apply> {
+    /// Adds the work for the state machine that may be handed out now.
+    pub(crate) fn take_apply(&mut self, work: &mut Vec<Apply>) {
         let Shared { apply, log, config, commit, now, fetches, out, .. } = self;
         let mut request = |first, last, bytes_max| {
             *fetches = fetches.saturating_add(1);
             Fetch { id: FetchId(*fetches), first, last, bytes_max }
         };
-        let (work, fetch) = apply.take(*commit, log, config, now.instant, &mut request);
-        out.fetches.extend(fetch);
-        work
+        out.fetches.extend(apply.take(*commit, log, config, now.instant, &mut request, work));
     }
 
     /// Forgets the oldest entries in memory: always what is durable, applied and too much; under a slow state machine

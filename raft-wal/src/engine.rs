@@ -245,7 +245,7 @@ impl Engine {
             // Terms never fall along the log, so the old one is a bound that is good enough here.
             (tip.last, tip.last_term) = (after, Term::ZERO);
         }
-        if let Some(SnapshotMark { meta, resets_log, .. }) = &write.snapshot {
+        if let Some(SnapshotMark { meta, resets_log, .. }) = write.snapshot.as_deref() {
             let bytes = record::mark_bytes(meta);
             let limit = usize::try_from(self.options.segment_bytes / 8).unwrap_or(usize::MAX);
             if bytes > limit {

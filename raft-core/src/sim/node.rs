@@ -269,7 +269,7 @@ impl Sim {
                 let meta = snapshot.meta.clone();
                 self.keep_file(n, snapshot);
                 self.coverage.hit(Mark::SnapshotTaken);
-                self.input(n, Input::SnapshotTaken(meta))
+                self.input(n, Input::SnapshotTaken(Box::new(meta)))
             }
             Event::SnapshotBroke(_, _, to, epoch) => self.input(n, Input::SnapshotFailed { to, epoch }),
             Event::PeerNews(_, _, peer, died) => self.peer_news(n, peer, died),

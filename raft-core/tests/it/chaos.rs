@@ -198,7 +198,7 @@ fn take_snapshot(cluster: &mut Cluster, id: u64) {
     let Some(last) = node.applied.last().filter(|_| node.up).map(|entry| entry.id) else { return };
     let (conf_id, conf) = node.raft.conf_at(last.index);
     let meta = SnapshotMeta { last, time: node.raft.time(), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(meta)).unwrap();
+    cluster.handle(id, Input::SnapshotTaken(Box::new(meta))).unwrap();
 }
 
 fn calm_down(cluster: &mut Cluster, count: u64) {

@@ -280,9 +280,9 @@ impl Cluster {
                     entries.last().unwrap().id.index
                 }
                 Apply::Restore(meta) => {
-                    assert_eq!(node.disk.snapshot, meta, "a restore follows its mark on disk");
+                    assert_eq!(node.disk.snapshot, *meta, "a restore follows its mark on disk");
                     node.applied.clear();
-                    node.restored.push(meta.clone());
+                    node.restored.push((*meta).clone());
                     meta.last.index
                 }
             };

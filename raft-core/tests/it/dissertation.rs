@@ -498,7 +498,7 @@ fn snapshot(cluster: &mut Cluster, id: u64) {
     let last = cluster.node(id).applied.last().unwrap().id;
     let (conf_id, conf) = cluster.raft(id).conf_at(last.index);
     let meta = SnapshotMeta { last, time: Timestamp(0), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(meta)).unwrap();
+    cluster.handle(id, Input::SnapshotTaken(Box::new(meta))).unwrap();
     cluster.settle();
 }
 

@@ -107,7 +107,7 @@ impl Dice {
                 3 => Input::PeerConnected(NodeId(self.roll(4))),
                 _ => {
                     let (last, conf) = (self.id(), conf(&[1, 2, 3]));
-                    Input::SnapshotTaken(SnapshotMeta { last, conf, ..SnapshotMeta::default() })
+                    Input::SnapshotTaken(Box::new(SnapshotMeta { last, conf, ..SnapshotMeta::default() }))
                 }
             },
             _ => {

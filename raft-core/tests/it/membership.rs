@@ -355,10 +355,10 @@ fn a_snapshot_carries_the_joint_configuration() {
     cluster
         .handle(
             2,
-            raft_core::Input::SnapshotTaken(SnapshotMeta {
+            raft_core::Input::SnapshotTaken(Box::new(SnapshotMeta {
                 conf: crate::cluster::conf(&[2]),
                 ..meta.clone()
-            }),
+            })),
         )
         .unwrap();
     cluster.settle();

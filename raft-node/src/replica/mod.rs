@@ -91,7 +91,7 @@ pub enum Job<W, R> {
     /// Apply these entries; `waiters` names by position who gets which reply.
     Apply {
         /// Committed, in order.
-        entries: Vec<raft_core::Entry>,
+        entries: raft_core::Entries,
         /// Position in `entries`, and who waits for its reply.
         waiters: Vec<(usize, W)>,
     },
@@ -337,7 +337,7 @@ impl<W, R> Replica<W, R> {
     /// The core refused it; nothing changed.
     pub fn snapshot_taken(&mut self, now: Now, meta: SnapshotMeta, file_bytes: u64) -> Result<(), StepError> {
         self.snapshots.taken(file_bytes);
-        self.raft.handle(now, Input::SnapshotTaken(meta))
+        self.raft.handle(now, Input::SnapshotTaken(Box::new(meta)))
     }
 
     /// A local snapshot could not be taken; the next one is tried when the log has grown again.
@@ -579,7 +579,7 @@ impl<W, R> Replica<W, R> {
                 }
                 self.handed_out = meta.last.index;
                 self.snapshots.restored();
-                self.out.jobs.push(Job::Restore(meta));
+                self.out.jobs.push(Job::Restore(*meta));
             }
         }
     }

@@ -241,7 +241,7 @@ impl Driver {
         }
         let mark = SnapshotMark { meta, received, resets_log: received };
         let hard_state = advance(version, received);
-        self.submit(Write { snapshot: Some(mark), ..write(0, hard_state) })
+        self.submit(Write { snapshot: Some(Box::new(mark)), ..write(0, hard_state) })
     }
 
     fn write_snapshot(&self, meta: &SnapshotMeta, received: bool) -> std::io::Result<()> {

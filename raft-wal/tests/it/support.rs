@@ -79,7 +79,7 @@ impl Writes {
 
     pub(crate) fn mark(&mut self, term: u64, last: LogId, received: bool, resets_log: bool) -> Write {
         let mut write = self.next(term, Vec::new());
-        write.snapshot = Some(SnapshotMark { meta: meta(last), received, resets_log });
+        write.snapshot = Some(Box::new(SnapshotMark { meta: meta(last), received, resets_log }));
         write
     }
 }

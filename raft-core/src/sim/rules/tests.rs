@@ -143,7 +143,7 @@ impl World {
     fn notes_snapshot(&mut self, node: usize, last: LogId, resets_log: bool, hash: Option<u64>) -> Checked {
         let meta = SnapshotMeta { last, ..SnapshotMeta::default() };
         let snapshot = Some(SnapshotMark { meta, received: true, resets_log });
-        let write = Write { snapshot, ..write(2, None, None, vec![]) };
+        let write = Write { snapshot: snapshot.map(Box::new), ..write(2, None, None, vec![]) };
         self.ghost.hands_out(node, &written(write), hash, &self.disks[node].durable, &mut self.coverage)
     }
 }
@@ -465,20 +465,27 @@ fn n3_names_a_snapshot_of_what_was_never_committed() {
     let mut world = World::with_log(vec![entry(2, 1)], &[0, 1]);
     world.took(0, view(2, LEADER, Some(1), 1)).expect("a quorum has it");
     let meta = SnapshotMeta { last: LogId::new(1, 1), conf: ConfState::default(), ..SnapshotMeta::default() };
-    names("N3", world.hands_out(2, &Ready { apply: vec![Apply::Restore(meta)], ..Ready::default() }));
+    names(
+        "N3",
+        world.hands_out(2, &Ready { apply: vec![Apply::Restore(Box::new(meta))], ..Ready::default() }),
+    );
 }
 
 #[test]
 fn n4_names_entries_out_of_order() {
     let mut world = World::with_log(vec![entry(2, 1), entry(2, 2)], &[0, 1]);
     world.took(0, view(2, LEADER, Some(1), 2)).expect("a quorum has it");
-    let late = Ready { apply: vec![Apply::Entries(vec![entry(2, 2)])], ..Ready::default() };
+    let late = Ready { apply: vec![Apply::Entries(vec![entry(2, 2)].into())], ..Ready::default() };
     names("N4", world.hands_out(0, &late));
-    let both = Ready { apply: vec![Apply::Entries(vec![entry(2, 1), entry(2, 2)])], ..Ready::default() };
+    let both =
+        Ready { apply: vec![Apply::Entries(vec![entry(2, 1), entry(2, 2)].into())], ..Ready::default() };
     world.hands_out(0, &both).expect("in order");
     names("N4", world.hands_out(0, &both));
     let meta = SnapshotMeta { last: LogId::new(2, 1), ..SnapshotMeta::default() };
-    names("N4", world.hands_out(0, &Ready { apply: vec![Apply::Restore(meta)], ..Ready::default() }));
+    names(
+        "N4",
+        world.hands_out(0, &Ready { apply: vec![Apply::Restore(Box::new(meta))], ..Ready::default() }),
+    );
 }
 
 #[test]
