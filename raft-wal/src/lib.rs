@@ -34,6 +34,7 @@ mod ticket;
 mod verify;
 pub mod vfs;
 mod wal;
+mod writer;
 
 pub use dump::{Dump, Dumped, DumpedRecord, dump};
 pub use engine::Engine;

@@ -109,8 +109,7 @@ impl Opening<'_> {
             Log { segments: vec![Segment { file, index }], log_start: LogId::ZERO, last: LogIndex::ZERO };
         let founding = self.options.founding.clone();
         let mut engine = self.engine(log, State::NEW, 0, None, current, salts);
-        let batch = engine.begin();
-        engine.close_batch(batch)?;
+        engine.write_empty_batch()?;
         let report = OpenReport {
             recovered: Recovered::fresh(founding),
             torn: None,
@@ -133,6 +132,7 @@ impl Opening<'_> {
             salt: tail.header.salt,
             position: tail.scan.end,
             fresh: false,
+            sealed: false,
             slots: 0,
             runs: 0,
             confs: 0,
@@ -186,6 +186,7 @@ impl Opening<'_> {
                     salt: tail.header.salt,
                     position: tail.scan.end,
                     fresh: tail.scan.closed == 0,
+                    sealed: false,
                     slots: index.slots.len(),
                     runs: index.runs.len(),
                     confs: index.confs.len(),
@@ -350,9 +351,10 @@ impl Opening<'_> {
             vfs: self.vfs,
             dir: self.dir.to_owned(),
             options: self.options,
-            _lock: self.lock,
+            lock: Some(self.lock),
             log: Arc::new(RwLock::new(log)),
             state,
+            written: state,
             chain,
             mark,
             current,
@@ -376,6 +378,11 @@ impl Opening<'_> {
             latencies: Latencies::default(),
             buffer: Vec::new(),
             ops: Vec::new(),
+            open: None,
+            in_flight: false,
+            idle_buffer: Vec::new(),
+            idle_ops: Vec::new(),
+            garbage: Vec::new(),
             stats: Stats::default(),
             full: false,
         };

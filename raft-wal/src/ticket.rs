@@ -28,6 +28,8 @@ struct Slot {
 #[derive(Debug, Default)]
 struct State {
     outcome: Option<Result<(), WalError>>,
+    /// Somebody blocks on it: waking costs a system call, which is saved for all others.
+    blocked: bool,
     waker: Option<Waker>,
 }
 
@@ -48,6 +50,7 @@ impl Ticket {
             if let Some(outcome) = &state.outcome {
                 return outcome.clone();
             }
+            state.blocked = true;
             state = self.0.done.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -85,7 +88,9 @@ impl Completion {
         if state.outcome.is_none() {
             state.outcome = Some(outcome);
         }
-        self.0.done.notify_all();
+        if state.blocked {
+            self.0.done.notify_all();
+        }
         state.waker.take()
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Current {
     pub(crate) position: u64,
     /// No batch has been closed in it yet: the first one repeats the snapshot mark.
     pub(crate) fresh: bool,
+    /// Its seal is written: it takes nothing more.
+    pub(crate) sealed: bool,
     /// What the footer will need at most.
     pub(crate) slots: usize,
     pub(crate) runs: usize,
@@ -42,6 +44,7 @@ impl Current {
             unwritten_header: Some(header),
             position: 0,
             fresh: true,
+            sealed: false,
             slots: 0,
             runs: 0,
             confs: 0,

@@ -1,0 +1,425 @@
+//! The log's threads. The *writer* takes one flight after the other to the disk and answers whoever waits; the *helper*
+//! prepares the next segment and tidies up behind a compaction, so that neither delays an append. Every decision is
+//! the engine's.
+//!
+//! The engine is locked for as long as it takes to encode a write or to count a batch, never while the disk works: so
+//! whoever submits encodes the next batch while the writer waits for the fdatasync of the last one. A third thread for
+//! that would cost a wake-up for each batch, which is more than the encoding itself.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    task::Waker,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use raft_core::WriteId;
+
+use crate::{
+    engine::{Engine, Flight, Garbage, Step},
+    error::WalError,
+    segment::prepare::{Job, Prepared},
+    ticket::Completion,
+    vfs::Vfs,
+    wal::Observer,
+};
+
+/// What the handle and the threads share.
+pub(crate) struct Shared {
+    pub(crate) front: Mutex<Front>,
+    arrived: Condvar,
+    /// Bytes that wait or are being written.
+    pub(crate) inflight_bytes: AtomicUsize,
+}
+
+/// The engine, and whoever waits for it.
+pub(crate) struct Front {
+    pub(crate) engine: Engine,
+    /// Appended and not yet durable, in order.
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) commands: VecDeque<Command>,
+    /// The helper's answer.
+    prepared: Option<Result<Prepared, WalError>>,
+    /// The writer sleeps: whoever brings work wakes it.
+    asleep: bool,
+    /// Somebody waits for the end: a full disk is not waited for any more.
+    pub(crate) closing: bool,
+    /// Nothing is taken any more.
+    pub(crate) closed: bool,
+}
+
+/// A write whose ticket is still open.
+pub(crate) struct Waiting {
+    pub(crate) id: WriteId,
+    pub(crate) completion: Completion,
+    pub(crate) bytes: usize,
+}
+
+/// What only the writer may do.
+pub(crate) enum Command {
+    Observe(Observer),
+    Repair(Completion),
+}
+
+impl Shared {
+    pub(crate) fn new(engine: Engine) -> Shared {
+        Shared {
+            front: Mutex::new(Front {
+                engine,
+                waiting: VecDeque::new(),
+                commands: VecDeque::new(),
+                prepared: None,
+                asleep: false,
+                closing: false,
+                closed: false,
+            }),
+            arrived: Condvar::new(),
+            inflight_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// Lets go of the front and wakes the writer if it sleeps.
+    pub(crate) fn rouse(&self, mut front: MutexGuard<'_, Front>) {
+        let asleep = std::mem::take(&mut front.asleep);
+        drop(front);
+        if asleep {
+            self.arrived.notify_one();
+        }
+    }
+}
+
+impl Front {
+    /// Takes whoever is answered by what is durable now.
+    fn take_durable(&mut self, done: &mut Vec<Waiting>) {
+        if let Some(durable) = self.engine.durable {
+            let count = self.waiting.partition_point(|waiting| waiting.id <= durable);
+            done.extend(self.waiting.drain(..count));
+        }
+    }
+}
+
+/// Starts both threads.
+pub(crate) fn start(shared: &Arc<Shared>, dir: &Path) -> Result<JoinHandle<Result<(), WalError>>, WalError> {
+    let writer = Writer::new(Arc::clone(shared))?;
+    spawn("wal-writer", dir, move || writer.run())
+}
+
+/// Work for the helper thread.
+enum Chore {
+    Prepare(Job),
+    Collect(Garbage),
+}
+
+/// What the writer does next.
+enum Work {
+    Fly(Box<Flight>),
+    Command(Command),
+    AnswerFailure(WalError),
+    End,
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    vfs: Arc<dyn Vfs>,
+    idle: Duration,
+    /// `None` once the writer leaves.
+    chores: Option<mpsc::Sender<Chore>>,
+    helper: Option<JoinHandle<()>>,
+    observer: Option<Observer>,
+    told_failure: bool,
+    /// The helper is preparing the next segment.
+    preparing: bool,
+    /// When the helper last said that there is no room.
+    full_since: Option<Instant>,
+    done: Vec<Waiting>,
+}
+
+impl Writer {
+    fn new(shared: Arc<Shared>) -> Result<Writer, WalError> {
+        let (chores, inbox) = mpsc::channel();
+        let (vfs, dir, idle) = {
+            let engine = &lock(&shared.front).engine;
+            (Arc::clone(&engine.vfs), engine.dir.clone(), engine.options.idle_commit_ms)
+        };
+        let (helpers_vfs, outbox) = (Arc::clone(&vfs), Arc::clone(&shared));
+        let helper = spawn("wal-helper", &dir.clone(), move || help(&inbox, &*helpers_vfs, &dir, &outbox))?;
+        Ok(Writer {
+            shared,
+            vfs,
+            idle: Duration::from_millis(idle),
+            chores: Some(chores),
+            helper: Some(helper),
+            observer: None,
+            told_failure: false,
+            preparing: false,
+            full_since: None,
+            done: Vec::new(),
+        })
+    }
+
+    fn run(mut self) -> Result<(), WalError> {
+        loop {
+            match self.next() {
+                Work::Fly(flight) => self.fly(*flight),
+                Work::Command(Command::Observe(observer)) => self.observe(observer),
+                Work::Command(Command::Repair(completion)) => {
+                    let outcome = lock(&self.shared.front).engine.begin_repair();
+                    completion.complete(outcome).into_iter().for_each(Waker::wake);
+                }
+                Work::AnswerFailure(error) => self.answer_failure(&error),
+                Work::End => return self.end(),
+            }
+        }
+    }
+
+    /// Waits for something to do.
+    fn next(&mut self) -> Work {
+        let shared = Arc::clone(&self.shared);
+        let mut front = lock(&shared.front);
+        loop {
+            self.take_answers(&mut front);
+            if let Some(command) = front.commands.pop_front() {
+                return Work::Command(command);
+            }
+            let to_be_told = self.observer.is_some() && !self.told_failure;
+            if let Some(error) = &front.engine.failure
+                && (to_be_told || !front.waiting.is_empty())
+            {
+                return Work::AnswerFailure(error.clone());
+            }
+            self.request_segment(&mut front.engine);
+            let mut blocked = false;
+            match front.engine.start() {
+                Ok(Step::Fly(flight)) => return Work::Fly(flight),
+                Ok(Step::NeedsSegment) => blocked = true,
+                Ok(Step::Done) | Err(_) => {}
+            }
+            self.send_garbage(&mut front.engine);
+            let usable = front.engine.refuse_if_unusable().is_ok();
+            if front.closing {
+                if !blocked {
+                    let witness = if usable { front.engine.start_witness() } else { None };
+                    front.closed = witness.is_none();
+                    return witness.map_or(Work::End, Work::Fly);
+                }
+                if front.engine.full && !self.preparing {
+                    let path = front.engine.dir.clone();
+                    front.engine.poison(WalError::Full { path });
+                    continue;
+                }
+            }
+            if self.retry_segment(&mut front.engine) {
+                continue;
+            }
+            let witness = usable && !blocked && front.engine.wants_witness();
+            let limit = if witness { Some(self.idle) } else { self.full_since.map(|_| FULL_RETRY) };
+            let nothing_came;
+            (front, nothing_came) = wait(&shared, front, limit);
+            if nothing_came && witness {
+                // Idle: narrow the window in which damage looks like a torn write.
+                front.engine.shrink();
+                front.waiting.shrink_to(WAITING_AT_REST);
+                self.done.shrink_to(WAITING_AT_REST);
+                if let Some(flight) = front.engine.start_witness() {
+                    return Work::Fly(flight);
+                }
+            }
+        }
+    }
+
+    /// To the disk and back; then all who were waiting for it are answered in one sweep.
+    fn fly(&mut self, flight: Flight) {
+        let outcome = flight.carry_out(&*self.vfs);
+        let mut done = std::mem::take(&mut self.done);
+        let durable = {
+            let mut front = lock(&self.shared.front);
+            // A failure is the engine's from here on, and answered next.
+            let _ = front.engine.finish(flight, outcome);
+            front.take_durable(&mut done);
+            self.send_garbage(&mut front.engine);
+            front.engine.durable
+        };
+        self.release(&done);
+        if !done.is_empty()
+            && let (Some(observer), Some(durable)) = (&self.observer, durable)
+        {
+            observer(Ok(durable));
+        }
+        answer(&mut done, &Ok(()));
+        self.done = done;
+    }
+
+    fn observe(&mut self, observer: Observer) {
+        let failure = lock(&self.shared.front).engine.failure.clone();
+        self.told_failure = failure.is_some();
+        if let Some(error) = failure {
+            observer(Err(error));
+        }
+        self.observer = Some(observer);
+    }
+
+    /// After a failure: the observer, once, and everybody who waits.
+    fn answer_failure(&mut self, error: &WalError) {
+        if let Some(observer) = &self.observer
+            && !self.told_failure
+        {
+            self.told_failure = true;
+            observer(Err(error.clone()));
+        }
+        let mut done: Vec<Waiting> = lock(&self.shared.front).waiting.drain(..).collect();
+        self.release(&done);
+        answer(&mut done, &Err(error.clone()));
+    }
+
+    fn release(&self, done: &[Waiting]) {
+        let bytes = done.iter().map(|waiting| waiting.bytes).sum::<usize>();
+        self.shared.inflight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn end(self) -> Result<(), WalError> {
+        let front = lock(&self.shared.front);
+        match &front.engine.failure {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn take_answers(&mut self, front: &mut Front) {
+        let Some(prepared) = front.prepared.take() else { return };
+        self.preparing = false;
+        self.full_since = None;
+        let engine = &mut front.engine;
+        match prepared {
+            Ok(prepared) => {
+                engine.full = false;
+                // A repair may have taken the number meanwhile.
+                if prepared.number == engine.current.file.number + 1 {
+                    engine.next = Some(prepared);
+                }
+            }
+            Err(WalError::Full { .. }) => {
+                // Soft: it is asked for again now and then, so that there is room before it is needed.
+                engine.full = true;
+                self.full_since = Some(Instant::now());
+            }
+            Err(error) => {
+                engine.poison(error);
+            }
+        }
+    }
+
+    /// Asks the helper for the next segment as soon as the last one is taken.
+    fn request_segment(&mut self, engine: &mut Engine) {
+        if self.preparing || engine.full || engine.refuse_if_unusable().is_err() {
+            return;
+        }
+        if let Some(job) = engine.job() {
+            self.preparing = self.send(Chore::Prepare(job));
+        }
+    }
+
+    /// Asks for the next segment although the last answer was that there is no room.
+    fn retry_segment(&mut self, engine: &mut Engine) -> bool {
+        if self.full_since.is_none_or(|since| since.elapsed() < FULL_RETRY) {
+            return false;
+        }
+        self.full_since = None;
+        engine.full = false;
+        self.request_segment(engine);
+        engine.full = true;
+        true
+    }
+
+    fn send_garbage(&self, engine: &mut Engine) {
+        for garbage in engine.garbage.drain(..) {
+            // A helper that is gone leaves it to the next open.
+            let _ = self.send(Chore::Collect(garbage));
+        }
+    }
+
+    fn send(&self, chore: Chore) -> bool {
+        self.chores.as_ref().is_some_and(|chores| chores.send(chore).is_ok())
+    }
+}
+
+impl Drop for Writer {
+    /// Whatever ended the writer: nobody may go on waiting, and the helper works in the directory, so it has to be gone
+    /// before the engine lets go of the lock.
+    fn drop(&mut self) {
+        let (waiting, commands) = {
+            let mut front = lock(&self.shared.front);
+            front.closed = true;
+            (std::mem::take(&mut front.waiting), std::mem::take(&mut front.commands))
+        };
+        drop((waiting, commands));
+        self.chores = None;
+        if let Some(helper) = self.helper.take() {
+            let _ = helper.join();
+        }
+        lock(&self.shared.front).engine.release_dir();
+    }
+}
+
+/// How long a full disk is left alone.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+/// What the lists of who waits keep when nothing happens.
+const WAITING_AT_REST: usize = 64;
+
+/// Sleeps until somebody brings work or `limit` is over; tells whether it was the latter.
+fn wait<'a>(
+    shared: &Shared,
+    mut front: MutexGuard<'a, Front>,
+    limit: Option<Duration>,
+) -> (MutexGuard<'a, Front>, bool) {
+    front.asleep = true;
+    let mut front = match limit {
+        None => shared.arrived.wait(front).unwrap_or_else(PoisonError::into_inner),
+        Some(limit) => shared.arrived.wait_timeout(front, limit).unwrap_or_else(PoisonError::into_inner).0,
+    };
+    let nothing_came = std::mem::take(&mut front.asleep);
+    (front, nothing_came)
+}
+
+/// First all outcomes, then all wakers: nobody wakes to find his neighbour's answer missing.
+fn answer(done: &mut Vec<Waiting>, outcome: &Result<(), WalError>) {
+    let wakers: Vec<Waker> =
+        done.iter().filter_map(|waiting| waiting.completion.complete(outcome.clone())).collect();
+    wakers.into_iter().for_each(Waker::wake);
+    done.clear();
+}
+
+fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Shared) {
+    while let Ok(chore) = inbox.recv() {
+        match chore {
+            Chore::Prepare(job) => {
+                let prepared = job.run(vfs, dir);
+                let mut front = lock(&outbox.front);
+                front.prepared = Some(prepared);
+                outbox.rouse(front);
+            }
+            Chore::Collect(garbage) => {
+                let spares = garbage.collect(vfs, dir);
+                lock(&outbox.front).engine.spares.extend(spares);
+            }
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    dir: &Path,
+    run: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, WalError> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(run).map_err(|error| WalError::io("start a thread for", dir, error))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
