@@ -30,6 +30,7 @@ use crate::{
     options::Options,
     record::{self, State},
     report::{OpenReport, Stats},
+    scrub::{Scrub, ScrubReport},
     segment::{
         header::SegmentHeader,
         index::{Op, SegmentIndex},
@@ -170,6 +171,13 @@ impl Engine {
         read(&self.log, first, last, bytes_max)
     }
 
+    /// Reads every entry of the sealed segments that no scrub has read since the open, and tells what it found.
+    pub fn scrub(&self) -> ScrubReport {
+        let (mut scrub, mut report) = (Scrub::default(), ScrubReport::default());
+        while scrub.step(&self.log, &mut report) {}
+        report
+    }
+
     /// As [`Wal::compact`](crate::Wal::compact), done when it returns.
     ///
     /// # Errors
@@ -267,6 +275,7 @@ impl Engine {
             ops.shrink_to(OPS_AT_REST);
         }
         self.pending.shrink_to(OPS_AT_REST);
+        self.log.read().unwrap_or_else(PoisonError::into_inner).maps.forget();
     }
 
     /// Does `write` continue what is queued?
@@ -337,13 +346,8 @@ impl Engine {
             previous_length,
             state: State { chain: self.chain, ..state },
         };
-        let file = Arc::new(SegmentFile {
-            number: prepared.number,
-            path: prepared.path,
-            file: prepared.file,
-            stamp: header.stamp(),
-            bytes: prepared.bytes,
-        });
+        let file =
+            SegmentFile::new(prepared.number, prepared.path, prepared.file, header.stamp(), prepared.bytes);
         self.current = Current::start(Arc::clone(&file), header);
         let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
         let index = SegmentIndex::new(log.last);
@@ -440,8 +444,11 @@ pub(crate) fn read(
     last: LogIndex,
     bytes_max: usize,
 ) -> Result<Vec<Entry>, WalError> {
-    let spans = log.read().unwrap_or_else(PoisonError::into_inner).locate(first, last, bytes_max)?;
-    let entries = reader::read(&spans)?;
+    let (spans, maps) = {
+        let log = log.read().unwrap_or_else(PoisonError::into_inner);
+        (log.locate(first, last, bytes_max)?, Arc::clone(&log.maps))
+    };
+    let entries = reader::read(&spans, Some(&maps))?;
     if entries.is_empty()
         && let Some(file) = log.read().unwrap_or_else(PoisonError::into_inner).segments.first()
         && last >= first

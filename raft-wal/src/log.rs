@@ -1,11 +1,18 @@
 //! The durable log in memory: which segments there are and what each holds. Shared between the writer and all readers.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use raft_core::{LogId, LogIndex, Term, TermRun};
 
 use crate::{
     error::WalError,
+    maps::Maps,
     record::Stamp,
     segment::index::{Op, SegmentIndex, Slot},
     vfs::VfsFile,
@@ -19,6 +26,37 @@ pub(crate) struct SegmentFile {
     pub(crate) file: Arc<dyn VfsFile>,
     pub(crate) stamp: Stamp,
     pub(crate) bytes: u64,
+    /// The scrub read it: each entry is intact.
+    verified: AtomicBool,
+    /// The scrub need not look at it again, intact or not.
+    scrubbed: AtomicBool,
+}
+
+impl SegmentFile {
+    pub(crate) fn new(
+        number: u64,
+        path: PathBuf,
+        file: Arc<dyn VfsFile>,
+        stamp: Stamp,
+        bytes: u64,
+    ) -> Arc<Self> {
+        let (verified, scrubbed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(SegmentFile { number, path, file, stamp, bytes, verified, scrubbed })
+    }
+
+    /// The scrub has been here.
+    pub(crate) fn set_scrubbed(&self, intact: bool) {
+        self.verified.store(intact, Ordering::Relaxed);
+        self.scrubbed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_verified(&self) -> bool {
+        self.verified.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_scrubbed(&self) -> bool {
+        self.scrubbed.load(Ordering::Relaxed)
+    }
 }
 
 /// A segment and its entries.
@@ -37,6 +75,8 @@ pub(crate) struct Log {
     pub(crate) segments: Vec<Segment>,
     pub(crate) log_start: LogId,
     pub(crate) last: LogIndex,
+    /// What is mapped for catch-up reads.
+    pub(crate) maps: Arc<Maps>,
 }
 
 /// Entries that stand in one file.
@@ -45,6 +85,18 @@ pub(crate) struct Span {
     pub(crate) file: Arc<SegmentFile>,
     pub(crate) first: LogIndex,
     pub(crate) slots: Vec<Slot>,
+}
+
+impl Span {
+    /// The same entries, each for itself.
+    pub(crate) fn singly(&self) -> impl Iterator<Item = Span> + '_ {
+        let one = |(slot, n): (&Slot, u64)| Span {
+            file: Arc::clone(&self.file),
+            first: self.first.plus(n),
+            slots: vec![*slot],
+        };
+        self.slots.iter().zip(0..).map(one)
+    }
 }
 
 impl Log {

@@ -26,7 +26,7 @@ use crate::{
         writer::Current,
     },
     survey::{Names, Survey, Tail, survey},
-    vfs::{Vfs, VfsFile},
+    vfs::Vfs,
 };
 
 /// What [`Vfs::lock`] gives: the directory is ours for as long as it lives.
@@ -105,8 +105,12 @@ impl Opening<'_> {
         let header = self.header(&prepared, salt, 0, State::NEW);
         let (file, current) = first_batch(prepared, header);
         let index = SegmentIndex::new(LogIndex::ZERO);
-        let log =
-            Log { segments: vec![Segment { file, index }], log_start: LogId::ZERO, last: LogIndex::ZERO };
+        let log = Log {
+            segments: vec![Segment { file, index }],
+            log_start: LogId::ZERO,
+            last: LogIndex::ZERO,
+            maps: Arc::default(),
+        };
         let founding = self.options.founding.clone();
         let mut engine = self.engine(log, State::NEW, 0, None, current, salts);
         engine.write_empty_batch()?;
@@ -401,14 +405,8 @@ fn slice(bytes: &[u8], from: u64, to: u64) -> &[u8] {
 }
 
 fn first_batch(prepared: Prepared, header: SegmentHeader) -> (Arc<SegmentFile>, Current) {
-    let file: Arc<dyn VfsFile> = prepared.file;
-    let file = Arc::new(SegmentFile {
-        number: prepared.number,
-        path: prepared.path,
-        file,
-        stamp: header.stamp(),
-        bytes: prepared.bytes,
-    });
+    let stamp = header.stamp();
+    let file = SegmentFile::new(prepared.number, prepared.path, prepared.file, stamp, prepared.bytes);
     (Arc::clone(&file), Current::start(file, header))
 }
 

@@ -313,8 +313,7 @@ impl Reader<'_> {
             }
             (_, None) => return Ok(None),
         };
-        let file =
-            Arc::new(SegmentFile { number, path: path.clone(), file, stamp: header.stamp(), bytes: length });
+        let file = SegmentFile::new(number, path.clone(), file, header.stamp(), length);
         let intact_header = matches!(self.headers.get(&number), Some(Found::Live { .. }));
         if let Some((index, _)) = by_footer
             && (!check_all || !intact_header)
@@ -421,13 +420,8 @@ impl Reader<'_> {
             Ending::Damaged(hole) => Some(hole),
             Ending::Sealed { .. } | Ending::Clean | Ending::Torn { .. } => None,
         };
-        let file = Arc::new(SegmentFile {
-            number: tail_number,
-            path,
-            file: tail_file,
-            stamp: tail.header.stamp(),
-            bytes: tail.bytes.len() as u64,
-        });
+        let tail_bytes = tail.bytes.len() as u64;
+        let file = SegmentFile::new(tail_number, path, tail_file, tail.header.stamp(), tail_bytes);
         loaded.insert(
             tail_number,
             Some(Loaded {
@@ -450,6 +444,7 @@ impl Reader<'_> {
             last: joined.tip.unwrap_or(state.log_start.index).max(state.log_start.index),
             segments: joined.segments,
             log_start: state.log_start,
+            maps: Arc::default(),
         };
         Ok(Survey {
             names: self.names,

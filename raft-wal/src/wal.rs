@@ -17,6 +17,7 @@ use crate::{
     open::{self, DirLock},
     options::Options,
     report::{OpenReport, Stats},
+    scrub::ScrubReport,
     ticket::{self, Ticket},
     vfs::{OsVfs, Vfs},
     writer::{self, Command, Shared, Waiting, lock},
@@ -154,6 +155,12 @@ impl Wal {
     pub fn stats(&self) -> Stats {
         let stats = lock(&self.shared.front).engine.stats();
         Stats { inflight_bytes: self.inflight_bytes() as u64, ..stats }
+    }
+
+    /// What the scrub has found: it starts with the open, reads every entry of the sealed segments, and each segment that
+    /// is sealed later. Damage it finds is told here, and by every read of such an entry.
+    pub fn scrub_report(&self) -> ScrubReport {
+        lock(&self.shared.scrubbed).clone()
     }
 
     /// Writes what waits, notes that all of it is durable, and ends the writer thread. What is submitted later is

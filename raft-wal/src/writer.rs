@@ -1,6 +1,6 @@
 //! The log's threads. The *writer* takes one flight after the other to the disk and answers whoever waits; the *helper*
-//! prepares the next segment and tidies up behind a compaction, so that neither delays an append. Every decision is
-//! the engine's.
+//! prepares the next segment and tidies up behind a compaction, so that neither delays an append; the *scrub* reads
+//! what is sealed. Every decision is the engine's.
 //!
 //! The engine is locked for as long as it takes to encode a write or to count a batch, never while the disk works: so
 //! whoever submits encodes the next batch while the writer waits for the fdatasync of the last one. A third thread for
@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     path::Path,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -24,6 +24,8 @@ use raft_core::WriteId;
 use crate::{
     engine::{Engine, Flight, Garbage, Step},
     error::WalError,
+    log::Log,
+    scrub::{Scrub, ScrubReport},
     segment::prepare::{Job, Prepared},
     ticket::Completion,
     vfs::Vfs,
@@ -36,6 +38,8 @@ pub(crate) struct Shared {
     arrived: Condvar,
     /// Bytes that wait or are being written.
     pub(crate) inflight_bytes: AtomicUsize,
+    /// What the scrub has seen.
+    pub(crate) scrubbed: Mutex<ScrubReport>,
 }
 
 /// The engine, and whoever waits for it.
@@ -81,6 +85,7 @@ impl Shared {
             }),
             arrived: Condvar::new(),
             inflight_bytes: AtomicUsize::new(0),
+            scrubbed: Mutex::default(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Front {
     }
 }
 
-/// Starts both threads.
+/// Starts the threads.
 pub(crate) fn start(shared: &Arc<Shared>, dir: &Path) -> Result<JoinHandle<Result<(), WalError>>, WalError> {
     let writer = Writer::new(Arc::clone(shared))?;
     spawn("wal-writer", dir, move || writer.run())
@@ -131,6 +136,9 @@ struct Writer {
     /// `None` once the writer leaves.
     chores: Option<mpsc::Sender<Chore>>,
     helper: Option<JoinHandle<()>>,
+    /// Told of each segment that is sealed; `None` once the writer leaves.
+    sealed: Option<mpsc::Sender<()>>,
+    scrubber: Option<JoinHandle<()>>,
     observer: Option<Observer>,
     told_failure: bool,
     /// The helper is preparing the next segment.
@@ -148,10 +156,16 @@ impl Writer {
             (Arc::clone(&engine.vfs), engine.dir.clone(), engine.options.idle_commit_ms)
         };
         let (helpers_vfs, outbox) = (Arc::clone(&vfs), Arc::clone(&shared));
-        let helper = spawn("wal-helper", &dir.clone(), move || help(&inbox, &*helpers_vfs, &dir, &outbox))?;
+        let at = dir.clone();
+        let helper = spawn("wal-helper", &at, move || help(&inbox, &*helpers_vfs, &dir, &outbox))?;
+        let (sealed, sealings) = mpsc::channel();
+        let (log, told) = (Arc::clone(&lock(&shared.front).engine.log), Arc::clone(&shared));
+        let scrubber = spawn("wal-scrub", &at, move || scrub(&sealings, &log, &told.scrubbed))?;
         Ok(Writer {
             shared,
             vfs,
+            sealed: Some(sealed),
+            scrubber: Some(scrubber),
             idle: Duration::from_millis(idle),
             chores: Some(chores),
             helper: Some(helper),
@@ -321,6 +335,10 @@ impl Writer {
         }
         if let Some(job) = engine.job() {
             self.preparing = self.send(Chore::Prepare(job));
+            if let Some(sealed) = &self.sealed {
+                // A new segment is wanted because the one before is sealed. Without a scrub nothing is lost at once.
+                let _ = sealed.send(());
+            }
         }
     }
 
@@ -359,6 +377,10 @@ impl Drop for Writer {
         };
         drop((waiting, commands));
         self.chores = None;
+        self.sealed = None;
+        if let Some(scrubber) = self.scrubber.take() {
+            let _ = scrubber.join();
+        }
         if let Some(helper) = self.helper.take() {
             let _ = helper.join();
         }
@@ -393,6 +415,26 @@ fn answer(done: &mut Vec<Waiting>, outcome: &Result<(), WalError>) {
     wakers.into_iter().for_each(Waker::wake);
     done.clear();
 }
+
+/// One piece after the other with a pause between them, then whatever is sealed later.
+fn scrub(sealings: &mpsc::Receiver<()>, log: &RwLock<Log>, told: &Mutex<ScrubReport>) {
+    let (mut scrub, mut report) = (Scrub::default(), ScrubReport::default());
+    loop {
+        let more = scrub.step(log, &mut report);
+        lock(told).clone_from(&report);
+        let gone = if more {
+            matches!(sealings.recv_timeout(SCRUB_PAUSE), Err(mpsc::RecvTimeoutError::Disconnected))
+        } else {
+            sealings.recv().is_err()
+        };
+        if gone {
+            return;
+        }
+    }
+}
+
+/// Between two pieces of 1 MiB: a pass reads at most 100 MiB a second, so that the appends keep the disk.
+const SCRUB_PAUSE: Duration = Duration::from_millis(10);
 
 fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Shared) {
     while let Ok(chore) = inbox.recv() {

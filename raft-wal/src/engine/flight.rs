@@ -143,6 +143,7 @@ impl Engine {
         let mut log = self.log.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(drops) = closed.drops {
             log.log_start = drops.log_start;
+            log.maps.forget();
             let segments = log.segments.drain(..drops.count).map(|segment| segment.file).collect();
             self.garbage.push(Garbage { segments, ..drops.garbage });
         }

@@ -1,11 +1,14 @@
 //! Reads entries from their segments, each one verified.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use raft_core::{Entry, LogIndex};
 
 use crate::{
     error::{CorruptionKind, WalError},
     log::{SegmentFile, Span},
+    maps::Maps,
     record::{self, Header},
     segment::index::Slot,
     vfs::read_exact_at,
@@ -16,8 +19,11 @@ const CHUNK_BYTES: u64 = 1 << 20;
 /// A gap this large between two entries is not read.
 const GAP_BYTES: u64 = 64 << 10;
 
-/// Reads everything a lookup located.
-pub(crate) fn read(spans: &[Span]) -> Result<Vec<Entry>, WalError> {
+/// What is read at once is taken from a map, if there is one, from this many bytes on.
+const MAP_BYTES: u64 = 16 << 10;
+
+/// Reads everything a lookup located; without `maps` from the file in any case.
+pub(crate) fn read(spans: &[Span], maps: Option<&Maps>) -> Result<Vec<Entry>, WalError> {
     let mut entries = Vec::with_capacity(spans.iter().map(|span| span.slots.len()).sum());
     for span in spans {
         let mut rest = &span.slots[..];
@@ -28,6 +34,7 @@ pub(crate) fn read(spans: &[Span]) -> Result<Vec<Entry>, WalError> {
                 &span.file,
                 chunk,
                 span.first.plus((span.slots.len() - rest.len()) as u64),
+                maps,
                 &mut entries,
             )?;
             rest = behind;
@@ -43,9 +50,10 @@ fn belongs(first: &Slot, pair: &[Slot]) -> bool {
 }
 
 fn read_chunk(
-    file: &SegmentFile,
+    file: &Arc<SegmentFile>,
     slots: &[Slot],
     first: LogIndex,
+    maps: Option<&Maps>,
     entries: &mut Vec<Entry>,
 ) -> Result<(), WalError> {
     let (Some(start), Some(end)) = (slots.first(), slots.last()) else { return Ok(()) };
@@ -56,9 +64,16 @@ fn read_chunk(
     }
     let length = usize::try_from(end - base)
         .map_err(|_| WalError::corrupt(&file.path, base, CorruptionKind::Footer))?;
-    let mut buffer = BytesMut::zeroed(length);
-    read_exact_at(&*file.file, &mut buffer, base).map_err(|error| WalError::io("read", &file.path, error))?;
-    let buffer = buffer.freeze();
+    let mapped = if end - base < MAP_BYTES { None } else { maps.and_then(|maps| maps.of(file)) };
+    let (buffer, base) = match mapped {
+        Some(map) => (map, 0),
+        None => {
+            let mut buffer = BytesMut::zeroed(length);
+            read_exact_at(&*file.file, &mut buffer, base)
+                .map_err(|error| WalError::io("read", &file.path, error))?;
+            (buffer.freeze(), base)
+        }
+    };
     for (slot, n) in slots.iter().zip(0..) {
         entries.push(decode(file, &buffer, base, slot, first.plus(n))?);
     }

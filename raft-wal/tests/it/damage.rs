@@ -334,3 +334,28 @@ fn a_dump_shows_every_record_and_goes_on_behind_damage() {
     vfs.flip_bits(&path, at(20) + 100, 1);
     assert_eq!(vfs.fingerprint(), before);
 }
+
+/// One pass of the scrub tells every damaged entry of the sealed segments, although no open looked at them.
+#[test]
+fn one_pass_of_the_scrub_tells_damage_in_sealed_segments() {
+    let (vfs, expected) = simulated(100, 1000);
+    let path = segment(DIR.as_ref(), 1);
+    let bytes = vfs.bytes(&path).unwrap();
+    for damaged in [4, 9] {
+        let payload = &expected[damaged].payload;
+        let at = bytes.windows(1000).position(|window| window == &payload[..]).unwrap();
+        vfs.flip_bits(&path, at as u64, 1);
+    }
+    let mut short = options();
+    short.tail_bytes = 0;
+    let (engine, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), short).unwrap();
+    assert_eq!(report.damaged, None);
+    let report = engine.scrub();
+    assert!(report.is_complete);
+    let found: Vec<_> = report.errors.iter().map(|(index, _)| *index).collect();
+    assert_eq!(found, [LogIndex(5), LogIndex(10)]);
+    let WalError::Corrupt(corruption) = &report.errors[0].1 else { panic!("{:?}", report.errors) };
+    assert_eq!(corruption.kind, CorruptionKind::Payload(LogId::new(1, 5)));
+    assert_eq!(corruption.path, path);
+    assert!(engine.scrub().is_complete && engine.scrub().segments == 0, "nothing is read twice");
+}

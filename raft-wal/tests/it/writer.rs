@@ -156,3 +156,27 @@ fn a_full_disk_does_not_keep_the_log_from_closing() {
     let (_, report) = Wal::open_with(Arc::new(OsVfs), dir.path(), options()).unwrap();
     assert_eq!(report.recovered.last, LogIndex(durable));
 }
+
+/// The scrub starts with the open and follows the log as segments are sealed.
+#[test]
+fn the_scrub_runs_beside_the_log() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let mut writes = Writes::default();
+    for n in 0..100 {
+        drop(wal.submit(writes.append(1, 1 + n * 5, 5, 1000)));
+    }
+    wal.close().unwrap();
+    drop(wal);
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let deadline = std::time::Instant::now() + SOON;
+    loop {
+        let report = wal.scrub_report();
+        if report.is_complete {
+            assert!(report.segments >= 5 && report.errors.is_empty(), "{report:?}");
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{report:?}");
+        std::thread::yield_now();
+    }
+}
