@@ -146,6 +146,9 @@ struct Writer {
     /// When the helper last said that there is no room.
     full_since: Option<Instant>,
     done: Vec<Waiting>,
+    /// How many were answered last, and how long the disk took for them.
+    answered: usize,
+    flight_duration: Duration,
 }
 
 impl Writer {
@@ -174,11 +177,14 @@ impl Writer {
             preparing: false,
             full_since: None,
             done: Vec::new(),
+            answered: 0,
+            flight_duration: Duration::ZERO,
         })
     }
 
     fn run(mut self) -> Result<(), WalError> {
         loop {
+            self.gather();
             match self.next() {
                 Work::Fly(flight) => self.fly(*flight),
                 Work::Command(Command::Observe(observer)) => self.observe(observer),
@@ -189,6 +195,30 @@ impl Writer {
                 Work::AnswerFailure(error) => self.answer_failure(&error),
                 Work::End => return self.end(),
             }
+        }
+    }
+
+    /// Many who were answered at once are about to come back at once. Without a pause the first of them would make a batch
+    /// of their own and the others wait for the one after it, so that each flush carries half of them. So the writer lets
+    /// them come, for as long as they do and for less than a flush would take.
+    fn gather(&mut self) {
+        let answered = std::mem::take(&mut self.answered);
+        if answered < GATHER_MIN {
+            return;
+        }
+        let limit = (self.flight_duration / 2).min(GATHER_MAX);
+        let start = Instant::now();
+        let (mut came, mut last) = (0, start);
+        loop {
+            let waiting = lock(&self.shared.front).waiting.len();
+            let now = Instant::now();
+            if waiting > came {
+                (came, last) = (waiting, now);
+            }
+            if waiting >= answered || now - start >= limit || now - last >= GATHER_GAP {
+                return;
+            }
+            std::thread::yield_now();
         }
     }
 
@@ -249,7 +279,9 @@ impl Writer {
 
     /// To the disk and back; then all who were waiting for it are answered in one sweep.
     fn fly(&mut self, flight: Flight) {
+        let start = Instant::now();
         let outcome = flight.carry_out(&*self.vfs);
+        self.flight_duration = start.elapsed();
         let mut done = std::mem::take(&mut self.done);
         let durable = {
             let mut front = lock(&self.shared.front);
@@ -265,6 +297,7 @@ impl Writer {
         {
             observer(Ok(durable));
         }
+        self.answered = done.len();
         answer(&mut done, &Ok(()));
         self.done = done;
     }
@@ -390,6 +423,11 @@ impl Drop for Writer {
 
 /// How long a full disk is left alone.
 const FULL_RETRY: Duration = Duration::from_millis(100);
+/// Fewer than this many are not waited for.
+const GATHER_MIN: usize = 8;
+const GATHER_MAX: Duration = Duration::from_micros(500);
+/// Nobody for this long: the rest does not come.
+const GATHER_GAP: Duration = Duration::from_micros(20);
 /// What the lists of who waits keep when nothing happens.
 const WAITING_AT_REST: usize = 64;
 

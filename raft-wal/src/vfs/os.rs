@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rustix::{
-    fs::{FallocateFlags, FlockOperation, OFlags},
+    fs::{Advice, FallocateFlags, FlockOperation, OFlags},
     io::Errno,
 };
 
@@ -131,6 +131,13 @@ struct OsFile {
 
 impl VfsFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if buffer.len() >= LONG_READ_BYTES
+            && let Some(length) = std::num::NonZeroU64::new(buffer.len() as u64)
+        {
+            // The kernel reads ahead 128 KiB at a time; told of all of it, the disk has many requests at once. Only a
+            // hint, so a refusal changes nothing.
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
+        }
         self.file.read_at(buffer, offset)
     }
 
@@ -201,6 +208,8 @@ fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
 
+/// From here on a read is announced beforehand.
+const LONG_READ_BYTES: usize = 4 << 20;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const OTHERS_MASK: u32 = 0o077;

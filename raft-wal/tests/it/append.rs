@@ -284,8 +284,8 @@ fn payloads_read_from_a_map_outlive_the_compaction_of_their_segment() {
     assert!(report.segments > 3 && report.entries > 250);
     let mapped = engine.read(LogIndex(1), LogIndex(290), usize::MAX).unwrap();
     assert_eq!(mapped, before);
-    let again = engine.read(LogIndex(1), LogIndex(290), usize::MAX).unwrap();
-    assert_eq!(again[0].payload.as_ptr(), mapped[0].payload.as_ptr(), "both are parts of one map");
+    let twice = [0; 2].map(|_| engine.read(LogIndex(1), LogIndex(10), usize::MAX).unwrap());
+    assert_eq!(twice[0][0].payload.as_ptr(), twice[1][0].payload.as_ptr(), "both are parts of one map");
 
     write(&mut engine, &writes.mark(1, LogId::new(1, 290), false, false));
     engine.compact(LogIndex(290)).unwrap();
