@@ -34,6 +34,13 @@ impl Candidate {
     pub(crate) fn stand(shared: &mut Shared, transfer: bool) -> Candidate {
         let candidate = Candidate::new(shared);
         let (campaign, last) = (candidate.campaign, shared.log.last());
+        if planted!(VoteRequestBeforeDisk) {
+            let body = Body::RequestVote { campaign, last, transfer };
+            let (from, term) = (shared.id(), shared.term);
+            let ids = shared.log.conf().all().into_iter().filter(|id| *id != from);
+            shared.out.messages.extend(ids.map(|to| crate::Message { from, to, term, body: body.clone() }));
+            return candidate;
+        }
         candidate.send_all(shared, || Body::RequestVote { campaign, last, transfer });
         candidate
     }
@@ -46,7 +53,7 @@ impl Candidate {
         campaign: CampaignId,
         granted: bool,
     ) -> Tally {
-        if campaign == self.campaign {
+        if campaign == self.campaign || planted!(VotesOfEarlierCampaign) {
             // The first answer stands: a repeated one says the same.
             self.votes.entry(voter).or_insert(granted);
         }

@@ -95,7 +95,9 @@ impl Durability {
     /// not outlive the entries it speaks of (SAFETY L7).
     pub(crate) fn stage_term(&mut self) {
         self.staged.hard_state = true;
-        self.held.clear();
+        if !planted!(HeldAckSurvivesTerm) {
+            self.held.clear();
+        }
     }
 
     /// The vote changed within the term.
@@ -116,7 +118,7 @@ impl Durability {
             Some(first) if index.next() == first => self.staged.first = None,
             Some(_) | None => {
                 let cut = self.staged.truncate_after.map_or(index, |earlier| earlier.min(index));
-                self.staged.truncate_after = Some(cut);
+                self.staged.truncate_after = Some(cut).filter(|_| !planted!(CutNotPersisted));
                 self.staged.first = None;
             }
         }
@@ -200,7 +202,7 @@ impl Durability {
 
     fn clamp(&mut self, index: LogIndex) {
         for pending in &mut self.pending {
-            pending.last = pending.last.min(index);
+            pending.last = if planted!(StaleCompletion) { pending.last } else { pending.last.min(index) };
         }
         self.durable = self.durable.min(index);
     }
@@ -210,6 +212,9 @@ impl Durability {
     }
 
     fn needs_for_hard_state(&self) -> WriteId {
+        if planted!(ReplyBeforeHardState) {
+            return WriteId(0);
+        }
         if self.staged.hard_state {
             return self.next_id();
         }

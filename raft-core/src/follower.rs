@@ -91,7 +91,10 @@ impl Follower {
         entries: &Entries,
     ) -> Next {
         let covered = shared.commit;
-        if prev.index > covered && !shared.log.holds(prev) {
+        let fits = shared.log.holds(prev)
+            || planted!(AppendWithoutPrevTest)
+            || (planted!(PrevComparedByIndex) && prev.index <= shared.log.last().index);
+        if prev.index > covered && !fits {
             let hint = shared.log.latest_not_above(prev.index, prev.term).unwrap_or(shared.log.start());
             self.reply(shared, sender, AppendOutcome::Rejected { prev: prev.index, hint });
             return Next::Stay;
@@ -104,8 +107,10 @@ impl Follower {
         // Only what this message verified, not the whole log: behind it a former leader's entries may lie (SAFETY L8).
         let verified = LogIndex(prev.index.0.saturating_add(entries.len() as u64)).max(covered);
         self.verified = self.verified.max(verified);
-        shared.commit_to(commit.min(verified));
-        self.reply(shared, sender, AppendOutcome::Matched(verified));
+        let last = shared.log.last().index;
+        shared.commit_to(commit.min(if planted!(CommitBeyondVerified) { last } else { verified }));
+        let matched = if planted!(AckBeyondVerified) { last } else { verified };
+        self.reply(shared, sender, AppendOutcome::Matched(matched));
         Next::Stay
     }
 
@@ -117,7 +122,9 @@ impl Follower {
         if prev.index <= self.verified {
             shared.commit_to(commit.min(prev.index));
         }
-        let matched = self.verified.max(shared.commit).min(shared.disk.durable());
+        let verified = self.verified.max(shared.commit);
+        let durable = shared.disk.durable();
+        let matched = if planted!(HeartbeatAckBeforeFsync) { verified } else { verified.min(durable) };
         let (epoch, round, clock) = (sender.epoch, sender.round, shared.now.wall);
         shared.send(sender.from, Body::HeartbeatReply { epoch, round, matched, clock });
         shared.ask_for_refill(sender.from);
@@ -126,13 +133,13 @@ impl Follower {
     /// Dissertation 5, the receiver of InstallSnapshot.
     pub(crate) fn install(&mut self, shared: &mut Shared, sender: Sender, meta: &SnapshotMeta) -> Next {
         let last = meta.last;
-        if last.index <= shared.commit {
+        if last.index <= shared.commit && !planted!(InstallBelowCommit) {
             let ours = shared.log.term_at(last.index);
             if let Some(term) = ours.filter(|term| *term != last.term) {
                 let ours = LogId { term, index: last.index };
                 return Next::Halt(HaltReason::SnapshotConflictsWithCommitted { ours, theirs: last });
             }
-        } else if shared.log.holds(last) {
+        } else if shared.log.holds(last) && !planted!(InstallDropsSuffix) {
             // The log already has all the snapshot covers: the entries are applied instead, nothing is replaced
             // (SAFETY N1, N2).
             self.verified = self.verified.max(last.index);
@@ -144,6 +151,11 @@ impl Follower {
         }
         let matched = shared.commit;
         self.verified = self.verified.max(matched);
+        if planted!(SnapshotAckBeforeMark) {
+            let outcome = AppendOutcome::Matched(matched);
+            let body = Body::AppendReply { epoch: sender.epoch, round: sender.round, outcome };
+            shared.send(sender.from, body);
+        }
         self.reply(shared, sender, AppendOutcome::Matched(matched));
         Next::Stay
     }
@@ -209,11 +221,19 @@ impl Follower {
 
     /// Appends what is new. Only a real conflict truncates: an older or shorter append changes nothing (SAFETY L3).
     fn take_entries(&mut self, shared: &mut Shared, entries: &Entries) {
-        let known = |entry: &&Entry| entry.id.index <= shared.commit || shared.log.holds(entry.id);
+        let known = |entry: &&Entry| {
+            let kept = planted!(ConflictKept) && entry.id.index <= shared.log.last().index;
+            !planted!(CutByDuplicateAppend)
+                && (kept || entry.id.index <= shared.commit || shared.log.holds(entry.id))
+        };
         let place = entries.iter().take_while(known).count();
         let Some(first) = entries.get(place) else { return };
         if first.id.index <= shared.log.last().index {
-            let keep = first.id.index.prev();
+            let keep = match first.id.index.prev() {
+                keep if planted!(CutBelowConflict) => keep.prev(),
+                keep if planted!(CutBelowCommit) => keep.min(shared.commit.prev()),
+                keep => keep,
+            };
             // A leader that contradicts itself must not lead the commit index past the log's end.
             self.verified = self.verified.min(keep);
             shared.log.truncate_after(keep);
@@ -225,6 +245,7 @@ impl Follower {
 
     fn reply(&self, shared: &mut Shared, sender: Sender, outcome: AppendOutcome) {
         let promised = match outcome {
+            AppendOutcome::Matched(_) if planted!(AckBeforeFsync) => LogIndex::ZERO,
             AppendOutcome::Matched(index) => index,
             AppendOutcome::Rejected { .. } => LogIndex::ZERO,
         };

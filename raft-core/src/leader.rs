@@ -95,7 +95,9 @@ impl Leader {
         if round > self.round || matches!(outcome, AppendOutcome::Matched(index) if index > last) {
             return Err(StepError::BadMessage("it answers what was never sent"));
         }
-        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch) else {
+        let Some(peer) =
+            self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch || planted!(AckOfOtherEpoch))
+        else {
             return Ok(Next::Stay);
         };
         peer.heard_at = shared.now.instant;
@@ -121,7 +123,9 @@ impl Leader {
             return Err(StepError::BadMessage("it answers what was never sent"));
         }
         let now = shared.now;
-        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch) else {
+        let Some(peer) =
+            self.peers.get_mut(&from).filter(|peer| peer.epoch == epoch || planted!(AckOfOtherEpoch))
+        else {
             return Ok(Next::Stay);
         };
         peer.heard_at = now.instant;
@@ -193,7 +197,7 @@ impl Leader {
 
     /// Ends everything that was bound to leading.
     pub(crate) fn end(&mut self, shared: &mut Shared) {
-        for asker in self.reads.abandon() {
+        for asker in self.reads.abandon().into_iter().filter(|_| !planted!(ReadsForgotten)) {
             answer(shared, asker, None);
         }
         // Whether it was handed over shows when the next leader is known.
@@ -238,7 +242,7 @@ impl Leader {
             ProgressState::Replicate { .. } => prev < peer.next(),
             ProgressState::Snapshot { .. } => false,
         };
-        if !counts || prev <= peer.matched() {
+        if (!counts || prev <= peer.matched()) && !planted!(RejectionLowersMatch) {
             return;
         }
         // The latest entry of ours that the follower's hint does not rule out. Before the start of our log only a
@@ -250,12 +254,15 @@ impl Leader {
     /// Commits what every majority has, if it is of this term (dissertation 5.4.2, Figure 3.7; SAFETY C1). The own
     /// copy counts as far as it is durable (SAFETY C2): a quorum of others may be faster than the own disk.
     fn advance_commit(&mut self, shared: &mut Shared) {
-        let (own, durable) = (shared.id(), shared.disk.durable());
+        let (own, last) = (shared.id(), shared.log.last().index);
+        let durable = if planted!(OwnCopyBeforeDisk) { last } else { shared.disk.durable() };
         let matched = |id| {
             if id == own { durable } else { self.peers.get(&id).map_or(LogIndex::ZERO, Progress::matched) }
         };
+        let matched = |id| if planted!(LeaderCommitsAlone) { durable } else { matched(id) };
         let Some(index) = quorum::reached(shared.log.conf(), matched) else { return };
-        if index <= shared.commit || shared.log.term_at(index) != Some(shared.term) {
+        let is_own = shared.log.term_at(index) == Some(shared.term) || planted!(OldTermByCounting);
+        if index <= shared.commit || !is_own {
             return;
         }
         shared.commit_to(index);
@@ -276,7 +283,7 @@ impl Leader {
         let passed_ms = shared.now.instant.micros_since(self.elected.instant) / 1000;
         let clock = Timestamp(self.elected.wall.0.saturating_add(passed_ms));
         let Proposal { payload, checksum, session } = proposal;
-        let time = clock.max(shared.log.time());
+        let time = if planted!(TimeGoesBack) { clock } else { clock.max(shared.log.time()) };
         let entry = Entry { id, time, session, kind, checksum, payload };
         self.uncommitted.push_back((id.index, entry.size_bytes()));
         self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(entry.size_bytes());
@@ -287,10 +294,12 @@ impl Leader {
 
     /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current.
     fn open_read_round(&mut self, shared: &mut Shared) {
-        if !self.reads.wants_round() || shared.commit < self.inherited {
+        if !self.reads.wants_round() || (shared.commit < self.inherited && !planted!(ReadBeforeOwnCommit)) {
             return;
         }
-        self.round = Round(self.round.0.saturating_add(1));
+        if !planted!(ReadByEarlierRound) {
+            self.round = Round(self.round.0.saturating_add(1));
+        }
         self.reads.open_round(self.round, shared.commit);
         let own = shared.id();
         let conf = shared.log.conf();
@@ -309,7 +318,11 @@ impl Leader {
         }
         let (own, current) = (shared.id(), self.round);
         let acked = |id| {
-            if id == own { current } else { self.peers.get(&id).map_or(Round(0), |peer| peer.acked_round) }
+            if id == own || planted!(ReadWithoutQuorum) {
+                current
+            } else {
+                self.peers.get(&id).map_or(Round(0), |peer| peer.acked_round)
+            }
         };
         let Some(round) = quorum::reached(shared.log.conf(), acked) else { return };
         for (asker, index) in self.reads.confirmed(round) {

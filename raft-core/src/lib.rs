@@ -3,6 +3,9 @@
 //! [`Raft`] takes inputs and hands out [`Ready`]; its documentation tells how to drive it. To read the code, follow
 //! the modules in the order below: what is talked about, the queues and tables, the roles, the dispatcher.
 
+#[macro_use]
+mod planted;
+
 mod types;
 
 mod conf_state;
@@ -61,6 +64,8 @@ pub use entry::{
 pub use error::{ChangeError, ProposeError, ReadError, StartError, StepError, TransferError};
 pub use input::{Input, Proposal, ReadToken};
 pub use message::{AppendOutcome, Body, Message};
+#[cfg(raft_planted)]
+pub use planted::{Mistake, plant};
 pub use progress::PeerStatus;
 pub use raft::Raft;
 pub use ready::{

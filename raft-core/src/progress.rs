@@ -162,7 +162,7 @@ impl Progress {
     /// The peer has everything up to `index`. Acknowledgements count in any order (SAFETY P2). Returns whether this
     /// was news.
     pub(crate) fn advance(&mut self, index: LogIndex, config: &Config, now: Instant) -> bool {
-        if index <= self.matched {
+        if index <= self.matched && !planted!(LateSuccessLowersMatch) {
             return false;
         }
         self.matched = index;
@@ -191,6 +191,9 @@ impl Progress {
 
     /// Looks for the peer's end anew from `next` on; what was in flight no longer counts (SAFETY P3, P6).
     pub(crate) fn probe(&mut self, next: LogIndex) {
+        if planted!(RejectionLowersMatch) {
+            self.matched = self.matched.min(next.prev());
+        }
         self.next = next.max(self.matched.next());
         self.state = ProgressState::Probe { waiting: false };
         self.retry_at = None;
@@ -207,7 +210,7 @@ impl Progress {
 
     /// Whether what is in flight has to be taken for lost, now that the peer was heard and acknowledged none of it.
     pub(crate) fn is_overdue(&self, now: Instant) -> bool {
-        self.retry_at.is_some_and(|at| at <= now)
+        self.retry_at.is_some_and(|at| at <= now) && !planted!(LossNotRepeated)
     }
 
     /// Sends what was lost again, each time more patiently (SAFETY V7).

@@ -45,7 +45,7 @@ pub(crate) fn tally(conf: &ConfState, votes: &BTreeMap<NodeId, bool>) -> Tally {
         }
         let granted = ids.iter().filter(|id| votes.get(id) == Some(&true)).count();
         let refused = ids.iter().filter(|id| votes.get(id) == Some(&false)).count();
-        let needed = ids.len() / 2 + 1;
+        let needed = if planted!(MinorityElects) { 1 } else { ids.len() / 2 + 1 };
         if granted >= needed {
             Tally::Won
         } else if refused > ids.len() - needed {

@@ -79,7 +79,7 @@ impl Shared {
             now,
             rng: Rng::new(config.seed),
             term: hard_state.term,
-            vote: hard_state.vote,
+            vote: if planted!(VoteForgottenByRestart) { None } else { hard_state.vote },
             term_leader: None,
             // The commit index on disk is a hint and may be ahead of what the log kept (SAFETY C5).
             commit: hard_state.commit.min(log.last().index).max(snapshot),
@@ -152,6 +152,9 @@ impl Shared {
     /// Whether a log that ends with `last` is at least as complete as ours (dissertation 3.6.1; SAFETY E5), or as ours
     /// was before it was damaged (SAFETY D1).
     pub(crate) fn is_complete_enough(&self, last: LogId) -> bool {
+        if planted!(LogComparedByLength) {
+            return last.index >= self.log.last().index;
+        }
         last >= self.log.last() && self.recovering.is_none_or(|recovering| last >= recovering.promised())
     }
 
@@ -179,7 +182,8 @@ impl Shared {
     }
 
     pub(crate) fn hard_state(&self) -> HardState {
-        HardState { term: self.term, vote: self.vote, commit: self.commit }
+        let vote = if planted!(VoteNotPersisted) { None } else { self.vote };
+        HardState { term: self.term, vote, commit: self.commit }
     }
 
     pub(crate) fn fail_reads(&mut self, tokens: Vec<ReadToken>) {
@@ -236,6 +240,9 @@ impl Shared {
         let (conf_id, conf) = self.log.conf_at(meta.last.index);
         (meta.conf_id, meta.conf) = (conf_id, conf.clone());
         self.log.note_snapshot(meta.clone());
+        if planted!(CompactBeforeMark) {
+            self.out.compact = self.out.compact.max(Some(meta.last.index));
+        }
         self.disk.stage_mark(SnapshotMark { meta, received: false, resets_log: false });
         true
     }
@@ -247,13 +254,21 @@ impl Shared {
             *fetches = fetches.saturating_add(1);
             Fetch { id: FetchId(*fetches), first, last, bytes_max }
         };
+<<<<<<< HEAD
         out.fetches.extend(apply.take(*commit, log, config, now.instant, &mut request, work));
+=======
+        let commit = if planted!(ApplyUncommitted) { log.last().index } else { *commit };
+        let (work, fetch) = apply.take(commit, log, config, now.instant, &mut request);
+        out.fetches.extend(fetch);
+        work
+>>>>>>> 1db9502 (raft-core: known mistakes behind a cfg, and a command that plants each in turn)
     }
 
     /// Forgets the oldest entries in memory: always what is durable, applied and too much; under a slow state machine
     /// also what it still has to get, which is then fetched.
     pub(crate) fn trim(&mut self) {
-        let durable = self.disk.durable();
+        let durable =
+            if planted!(TailDroppedBeforeDisk) { self.log.last().index } else { self.disk.durable() };
         let tail_max = self.config.tail_bytes_max as u64;
         self.log.trim_tail(durable.min(self.apply.handed()), tail_max);
         self.log.trim_tail(durable, tail_max.saturating_add(self.config.unapplied_bytes_max as u64));

@@ -21,7 +21,9 @@ impl Raft {
         }
         self.tell_stranger(&message);
         if message.term > self.term() {
-            if let Body::PreVote { .. } = message.body {
+            if let Body::PreVote { .. } = message.body
+                && !planted!(PreVoteAdoptsTerm)
+            {
                 // A question about a later term changes nothing here (SAFETY E6).
                 return self.dispatch(message);
             }
@@ -66,6 +68,9 @@ impl Raft {
 
     /// Whether this node has a leader that it believes to live (SAFETY E7, E8).
     fn is_loyal(&self) -> bool {
+        if planted!(NoStickiness) {
+            return false;
+        }
         match &self.role {
             Role::Follower(follower) => follower.is_loyal(&self.shared),
             Role::PreCandidate(_) | Role::Candidate(_) => false,
@@ -78,9 +83,20 @@ impl Raft {
     /// Epoch and round are not echoed: should the sender lead this term as well by now, they would count as its own of
     /// this term, and an old round would confirm a new read (SAFETY P4, R1). No leader uses zero.
     fn earlier_term(&mut self, message: &Message) {
+        if planted!(HeartbeatReplyOfEarlierTerm)
+            && let (Body::HeartbeatReply { epoch, round, matched, clock }, Role::Leader(leader)) =
+                (&message.body, &mut self.role)
+        {
+            let _ =
+                leader.heartbeat_reply(&mut self.shared, message.from, (*epoch, *round), *matched, *clock);
+        }
         let (from, clock) = (message.from, self.shared.now.wall);
         let (epoch, round) = (Epoch(0), Round(0));
         let answer = match &message.body {
+            Body::PreVote { .. } if planted!(EarlierPreVoteUnanswered) => return,
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } if planted!(EarlierAppendUnanswered) => {
+                return;
+            }
             Body::PreVote { campaign, .. } => Body::PreVoteReply { campaign: *campaign, granted: false },
             Body::RequestVote { campaign, .. } => {
                 Body::RequestVoteReply { campaign: *campaign, granted: false }
@@ -122,7 +138,11 @@ impl Raft {
                 let granted = next_term > self.term()
                     && !self.is_loyal()
                     && self.shared.may_vote()
-                    && self.shared.is_complete_enough(last);
+                    && (self.shared.is_complete_enough(last) || planted!(PreVoteWithoutLogTest));
+                let stands = matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_));
+                if planted!(CandidateIgnoresPreVotes) && stands {
+                    return Ok(());
+                }
                 self.shared.send(from, Body::PreVoteReply { campaign, granted });
             }
             Body::RequestVote { campaign, last, .. } => {
@@ -237,6 +257,9 @@ impl Raft {
         }
         self.shared.term_leader = Some(leader);
         self.shared.removed_by = None;
+        if planted!(AppendClearsVote) {
+            self.shared.vote = None;
+        }
         if !matches!(self.role, Role::Follower(_)) {
             self.follow();
         }
@@ -249,9 +272,15 @@ impl Raft {
     /// once a leader of the term is known.
     fn request_vote(&mut self, candidate: NodeId, last: LogId) -> bool {
         let shared = &mut self.shared;
+        if planted!(TwoVotesInOneTerm) {
+            shared.vote = None;
+        }
         let free = shared.vote.is_none() && shared.term_leader.is_none();
         let repeated = shared.vote == Some(candidate);
-        if !(free || repeated) || !shared.may_vote() || !shared.is_complete_enough(last) {
+        if !(free || repeated)
+            || !shared.may_vote()
+            || !(shared.is_complete_enough(last) || planted!(VoteWithoutLogTest))
+        {
             return false;
         }
         if free {

@@ -36,6 +36,9 @@ impl Raft {
     /// Follows in the current term. Term and vote stay (SAFETY E4).
     pub(crate) fn follow(&mut self) {
         self.end_role();
+        if planted!(StepDownClearsVote) {
+            self.shared.vote = None;
+        }
         let patience_ms = self.shared.election_timeout_ms();
         self.role = Role::Follower(Follower::new(&self.shared, patience_ms));
     }

@@ -84,6 +84,9 @@ pub(crate) fn check_snapshot(meta: &SnapshotMeta, term: Term) -> Result<(), Step
 
 fn check_term(claimed: Term, own: Term, zero_allowed: bool) -> Result<(), StepError> {
     let zero = claimed == Term::ZERO && !zero_allowed;
+    if planted!(AbsurdTermAdopted) && !zero {
+        return Ok(());
+    }
     if zero || claimed == Term::MAX || claimed.0.saturating_sub(own.0) > TERM_JUMP_MAX {
         return Err(StepError::BadTerm { term: claimed });
     }
