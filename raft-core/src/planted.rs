@@ -133,8 +133,6 @@ mistakes! {
     RestoreForgotten,
     /// What is not committed is applied.
     ApplyUncommitted,
-    /// Entries read from the log are not compared with it.
-    FetchedUnchecked,
     /// A leader serves reads without asking a quorum.
     ReadWithoutQuorum,
     /// A read is confirmed by answers to an earlier round (etcd/raft 397).

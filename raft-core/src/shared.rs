@@ -254,14 +254,8 @@ impl Shared {
             *fetches = fetches.saturating_add(1);
             Fetch { id: FetchId(*fetches), first, last, bytes_max }
         };
-<<<<<<< HEAD
-        out.fetches.extend(apply.take(*commit, log, config, now.instant, &mut request, work));
-=======
         let commit = if planted!(ApplyUncommitted) { log.last().index } else { *commit };
-        let (work, fetch) = apply.take(commit, log, config, now.instant, &mut request);
-        out.fetches.extend(fetch);
-        work
->>>>>>> 1db9502 (raft-core: known mistakes behind a cfg, and a command that plants each in turn)
+        out.fetches.extend(apply.take(commit, log, config, now.instant, &mut request, work));
     }
 
     /// Forgets the oldest entries in memory: always what is durable, applied and too much; under a slow state machine

@@ -36,6 +36,8 @@ pub(super) enum Event {
     SnapshotBroke(u8, u32, NodeId, Epoch),
     /// A node hears that a peer's process is gone, or is back.
     PeerNews(u8, u32, NodeId, bool),
+    /// A client asks to read as soon as a process moves again.
+    Question(u8, u32),
     /// A node that is down starts.
     Restart(u8, u32),
     /// Clients ask for something.

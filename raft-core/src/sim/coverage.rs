@@ -22,6 +22,14 @@ marks! {
     MessageDuplicated,
     /// A message arrived behind one that was sent later.
     MessageReordered,
+    /// A message arrived very late, from another time.
+    MessageStraggled,
+    /// A part of an append arrived as an append of its own.
+    AppendShortened,
+    /// A snapshot was sent where entries would have done.
+    SnapshotUnneeded,
+    /// An answer to an earlier leadership of a node reached it when it led again.
+    AnswerRepeated,
     /// A message met a cut link.
     MessageCut,
     /// A link was cut in one direction only.

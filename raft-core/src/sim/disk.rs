@@ -216,12 +216,12 @@ impl Disk {
         self.queue.push(stored);
     }
 
-    /// Starts a sync for everything that waits, unless one is under way.
-    pub(super) fn begin_sync(&mut self) -> Option<u32> {
+    /// Starts a sync for what waits, `most` writes at most, unless one is under way.
+    pub(super) fn begin_sync(&mut self, most: usize) -> Option<u32> {
         if self.syncing || self.queue.is_empty() {
             return None;
         }
-        self.cached.extend(self.queue.drain(..));
+        self.cached.extend(self.queue.drain(..most.min(self.queue.len())));
         self.syncing = true;
         self.sync += 1;
         Some(self.sync)
@@ -366,10 +366,10 @@ mod tests {
     fn a_crash_of_the_process_loses_the_queue_only() {
         let mut disk = Disk::default();
         disk.write(write(1, None, vec![entry(1, 1), entry(1, 2)]));
-        disk.begin_sync();
+        disk.begin_sync(usize::MAX);
         disk.end_sync();
         disk.write(write(2, Some(1), vec![entry(2, 2)]));
-        disk.begin_sync();
+        disk.begin_sync(usize::MAX);
         disk.write(write(3, None, vec![entry(3, 3)]));
         disk.syncing = false; // written, not under way
         disk.crash_process(&mut Random::new(0), &mut Coverage::default());
@@ -387,7 +387,7 @@ mod tests {
             for id in 1..=3 {
                 disk.write(write(id, None, vec![entry(id, id)]));
             }
-            disk.begin_sync();
+            disk.begin_sync(usize::MAX);
             disk.crash_machine(&mut Random::new(seed), &mut Coverage::default());
             let recovered = disk.recover(&mut Random::new(seed));
             assert_eq!(recovered.hard_state.term.0, recovered.last.0, "each write is whole or lost");

@@ -6,6 +6,7 @@ use super::{
     coverage::Mark,
     disk::Disk,
     network::{id, place},
+    node::place8,
     rules::Checked,
     schedule::{Fault, Phase},
 };
@@ -93,7 +94,10 @@ impl Sim {
             Fault::FailDisk => self.nodes[n].sync_fails = true,
             Fault::Pause => {
                 self.coverage.hit(Mark::Paused);
-                self.nodes[n].paused_until = now + self.random.between(5 * MILLI, 2000 * MILLI);
+                let n = if self.random.chance(500) { self.some_node() } else { n };
+                let until = now + self.random.between(5 * MILLI, 2000 * MILLI);
+                self.nodes[n].paused_until = until;
+                self.agenda.plan(until, Event::Question(place8(n), self.nodes[n].run));
             }
             Fault::JumpWallClock => {
                 self.coverage.hit(Mark::WallClockJump);

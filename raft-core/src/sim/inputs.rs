@@ -59,6 +59,7 @@ impl Sim {
         if asks.is_some() && !self.nodes[n].drain_planned {
             self.nodes[n].owes = asks.map(|rule| (rule, from));
         }
+        self.keep_answer(&message);
         self.handle(n, now, Input::Message(message))?;
         if pre_vote && let Some(core) = &self.nodes[n].core {
             let after = (core.term(), core.role(), core.next_deadline());
@@ -126,7 +127,11 @@ impl Sim {
         let Some(core) = &self.nodes[n].core else { return Ok(()) };
         let view =
             View { term: core.term(), role: core.role(), leader: core.leader(), commit: core.commit() };
+        let led = self.ghost.members[n].role == RoleKind::Leader;
         self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
+        if !led && view.role == RoleKind::Leader {
+            self.repeat_answers(n);
+        }
         for committed in self.ghost.unreported() {
             self.workload.x2_committed_once(committed)?;
         }

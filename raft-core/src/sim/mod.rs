@@ -22,6 +22,7 @@
 //! A step is one event: one input to a core, one crash, one request of a client. Everything follows from
 //! [`Options`]; a [`Failure`] prints the command that plays it again.
 
+mod alternatives;
 mod clients;
 mod clock;
 mod coverage;
@@ -218,6 +219,7 @@ impl Sim {
             | Event::SnapshotTaken(..)
             | Event::SnapshotBroke(..)
             | Event::PeerNews(..)
+            | Event::Question(..)
             | Event::Restart(..)) => self.node_event(event),
         }
     }

@@ -20,10 +20,13 @@ pub(super) struct Weather {
     /// How many messages take up to `delay_max` instead of a little.
     pub(super) lateness: u64,
     pub(super) delay_max: Time,
+    /// How long a few messages take at most; zero if none does. Long enough for a node to lead again meanwhile.
+    pub(super) straggle_max: Time,
 }
 
 impl Weather {
-    pub(super) const FAIR: Weather = Weather { loss: 0, duplication: 0, lateness: 0, delay_max: MILLI };
+    pub(super) const FAIR: Weather =
+        Weather { loss: 0, duplication: 0, lateness: 0, delay_max: MILLI, straggle_max: 0 };
 }
 
 /// A message on its way.
@@ -85,12 +88,17 @@ impl Network {
         let parcel = Parcel { message, snapshot, number: self.sent[link] };
         if random.chance(self.weather.duplication) {
             coverage.hit(Mark::MessageDuplicated);
-            let delay = self.delay(link, random);
+            let delay = self.delay(link, random, coverage);
             self.dispatch(parcel.clone(), delay, agenda);
         }
-        let delay = self.delay(link, random);
+        let delay = self.delay(link, random, coverage);
         self.dispatch(parcel, delay, agenda);
         true
+    }
+
+    /// Delivers once more what has arrived before.
+    pub(super) fn repeat(&mut self, message: Message, delay: Time, agenda: &mut Agenda) {
+        self.dispatch(Parcel { message, snapshot: None, number: 0 }, delay, agenda);
     }
 
     /// Takes out what a [`Event::Deliver`] announced; nothing if the link was cut meanwhile.
@@ -150,7 +158,11 @@ impl Network {
         u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 messages are on their way")
     }
 
-    fn delay(&self, link: usize, random: &mut Random) -> Time {
+    fn delay(&self, link: usize, random: &mut Random, coverage: &mut Coverage) -> Time {
+        if self.weather.straggle_max > 0 && random.chance(STRAGGLERS) {
+            coverage.hit(Mark::MessageStraggled);
+            return random.between(MILLI, self.weather.straggle_max);
+        }
         if self.slow[link] {
             return random.between(self.weather.delay_max / 2, self.weather.delay_max * 2);
         }
@@ -165,6 +177,9 @@ impl Network {
         place(from) * self.nodes + place(to)
     }
 }
+
+/// How many of thousand messages are far too late, in a storm that has such.
+const STRAGGLERS: u64 = 20;
 
 /// Where a node stands in the simulator's lists: ids start at 1.
 pub(super) fn place(id: NodeId) -> usize {

@@ -12,8 +12,8 @@ use super::{
     rules::{Checked, check},
 };
 use crate::{
-    Apply, ConfState, Entry, EntryKind, Fetch, Input, Instant, LogId, LogIndex, NodeId, Raft, RoleKind,
-    SnapshotMeta, StartNumber, Timestamp, WriteId,
+    Apply, ConfState, Entry, EntryKind, Fetch, Input, Instant, LogId, LogIndex, Message, NodeId, Raft,
+    RoleKind, SnapshotMeta, StartNumber, Timestamp, WriteId,
 };
 
 /// A node's process, if it runs, and what outlives it (its disk is kept beside it).
@@ -39,6 +39,8 @@ pub(super) struct Node {
     pub(super) apply: VecDeque<Apply>,
     pub(super) machine: StateMachine,
     pub(super) fetches: Vec<(Fetch, Option<Vec<Entry>>)>,
+    /// Some of the answers it got, in whatever term.
+    pub(super) answers: Vec<Message>,
     /// Snapshot files that no durable write has marked yet.
     pub(super) files: Vec<Snapshot>,
     /// The snapshot being written.
@@ -95,6 +97,7 @@ impl Node {
             apply: VecDeque::new(),
             machine: StateMachine::default(),
             fetches: Vec::new(),
+            answers: Vec::new(),
             files: Vec::new(),
             taking: None,
         }
@@ -219,6 +222,7 @@ impl Sim {
             | Event::SnapshotTaken(n, run)
             | Event::SnapshotBroke(n, run, ..)
             | Event::PeerNews(n, run, ..)
+            | Event::Question(n, run)
             | Event::Restart(n, run) => (n, run),
             Event::Timer(n) => (n, self.nodes[usize::from(n)].run),
             Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase => return Ok(()),
@@ -273,6 +277,7 @@ impl Sim {
             }
             Event::SnapshotBroke(_, _, to, epoch) => self.input(n, Input::SnapshotFailed { to, epoch }),
             Event::PeerNews(_, _, peer, died) => self.peer_news(n, peer, died),
+            Event::Question(..) => self.read(n),
             Event::Restart(..) | Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase => Ok(()),
         }
     }
@@ -287,11 +292,22 @@ impl Sim {
         let deadline = node.core.as_ref().and_then(Raft::next_deadline);
         if deadline.is_some_and(|deadline| node.clock.time_of(deadline) <= now) {
             self.input(n, Input::Tick)?;
+            self.v6_time_moves_on(n)?;
             return self.v5_after_tick(n);
         }
         self.steps -= 1; // the timer had been moved: nothing happened
         self.arm(n);
         Ok(())
+    }
+
+    /// V6: once the time is told, no deadline stays behind: it would have the runtime come back for ever.
+    fn v6_time_moves_on(&self, n: usize) -> Checked {
+        let node = &self.nodes[n];
+        let deadline = node.core.as_ref().filter(|_| !node.drain_planned).and_then(Raft::next_deadline);
+        let now = node.clock.now(self.agenda.now()).instant;
+        check(deadline.is_none_or(|deadline| deadline > now), "V6", || {
+            format!("{} wants to be woken at {deadline:?} although it is {now:?}", id(n))
+        })
     }
 
     /// V5: once time has told it, no leader has a write older than the bound and one election timeout.
@@ -334,7 +350,7 @@ impl Sim {
         let marked = disk.durable.snapshot.meta.last.index;
         node.files.retain(|file| file.meta.last.index > marked);
         let run = node.run;
-        if let Some(sync) = disk.begin_sync() {
+        if let Some(sync) = self.begin_sync(n) {
             self.plan_sync(n, sync);
         }
         // The news may take its time, but it keeps its order.
@@ -345,6 +361,12 @@ impl Sim {
             return Ok(());
         }
         self.input(n, Input::Persisted(write))
+    }
+
+    /// The log's writer takes what waits, or less of it.
+    pub(super) fn begin_sync(&mut self, n: usize) -> Option<u32> {
+        let most = if self.random.chance(self.storm.small_syncs) { 1 } else { usize::MAX };
+        self.disks[n].begin_sync(most)
     }
 
     pub(super) fn plan_sync(&mut self, n: usize, sync: u32) {

@@ -19,6 +19,9 @@ impl Sim {
         }
         let run = self.nodes[n].run;
         let ready = self.nodes[n].core.as_mut().and_then(Raft::take_ready);
+        if let Some(Err(broken)) = self.nodes[n].core.as_ref().map(Raft::check) {
+            return check(false, "INVARIANT", || format!("{}: {broken}", id(n)));
+        }
         if let Some((rule, asker)) = self.nodes[n].owes.take() {
             let term = self.ghost.members[n].term;
             if self.ghost.is_settled(n, self.disks[n].durable.hard_state)
@@ -145,7 +148,7 @@ impl Sim {
 
     fn write(&mut self, n: usize, stored: Stored) {
         self.disks[n].write(stored);
-        if let Some(sync) = self.disks[n].begin_sync() {
+        if let Some(sync) = self.begin_sync(n) {
             self.plan_sync(n, sync);
         }
     }
@@ -153,6 +156,9 @@ impl Sim {
     fn send(&mut self, n: usize, message: Message) -> Checked {
         self.ghost.sends(&message, &self.disks, &mut self.coverage)?;
         self.trace.line(self.agenda.now(), || format!("   send {}", trace::message(&message)));
+        if self.send_alternative(n, &message) {
+            return Ok(());
+        }
         let mut snapshot = None;
         let mut broke = None;
         if let Body::InstallSnapshot { epoch, meta, .. } = &message.body {

@@ -72,8 +72,11 @@ impl Sim {
         self.trace.line(now, || "*** all faults stop".to_owned());
         // What is still on its way may arrive late; what was postponed arrives as well.
         let paused = self.nodes.iter().map(|node| node.paused_until).max().unwrap_or_default();
-        let settled = paused.max(now + 2 * 8 * self.storm.weather.delay_max);
-        self.storm = Storm::calm(5 * MILLI);
+        let Weather { delay_max, straggle_max, .. } = self.storm.weather;
+        let settled = paused.max(now + 2 * 8 * delay_max).max(now + straggle_max);
+        // A leader may speak in its own way after the storm too: then those that were cut off are found again.
+        let alternatives = self.storm.alternatives;
+        self.storm = Storm { alternatives, ..Storm::calm(5 * MILLI) };
         self.network.weather = Weather::FAIR;
         self.network.heal();
         for n in 0..self.nodes.len() {

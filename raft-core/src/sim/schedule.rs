@@ -95,6 +95,11 @@ pub(super) struct Storm {
     pub(super) interruption: u64,
     /// Inputs after which a node waits for more before it hands out its work.
     pub(super) batching: u64,
+    /// Syncs that cover one write although more wait.
+    pub(super) small_syncs: u64,
+    /// Appends beside which something goes out that their leader might have sent instead; elections after which the
+    /// leader gets answers from earlier terms.
+    pub(super) alternatives: u64,
     /// How long a sync takes at most, short of a stall.
     pub(super) sync_max: Time,
     /// Reads of the log that fail.
@@ -114,6 +119,8 @@ impl Storm {
             fault_every: 0,
             interruption: 0,
             batching: 0,
+            small_syncs: 0,
+            alternatives: 0,
             sync_max: MILLI,
             fetch_failure: 0,
             down_max: MILLI,
@@ -128,6 +135,7 @@ impl Storm {
             duplication: pick(random, &[0, 10, 100]),
             lateness: pick(random, &[0, 20, 200, 500]),
             delay_max: pick(random, &[2, 20, 100, 400]) * MILLI,
+            straggle_max: pick(random, &[0, 0, 0, 1500]) * MILLI,
         };
         let mut faults: Vec<Fault> = FAULTS.iter().copied().filter(|_| random.chance(400)).collect();
         if faults.iter().any(|fault| matches!(fault, Fault::OneWayCut | Fault::Partition | Fault::Isolate)) {
@@ -139,6 +147,8 @@ impl Storm {
             fault_every: pick(random, &[20, 60, 200, 500]) * MILLI,
             interruption: pick(random, &[0, 0, 2, 10]),
             batching: pick(random, &[0, 0, 100, 500]),
+            small_syncs: pick(random, &[0, 0, 500]),
+            alternatives: pick(random, &[0, 50, 300]),
             sync_max: pick(random, &[1, 5, 30]) * MILLI,
             fetch_failure: pick(random, &[0, 50, 300]),
             down_max: pick(random, &[20, 200, 1000]) * MILLI,

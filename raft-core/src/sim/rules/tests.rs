@@ -120,7 +120,7 @@ impl World {
 
     fn persist(&mut self, node: usize, write: Write) {
         self.disks[node].write(Stored { write, snapshot: None });
-        self.disks[node].begin_sync();
+        self.disks[node].begin_sync(usize::MAX);
         self.disks[node].end_sync();
     }
 
