@@ -5,6 +5,7 @@
 mod append;
 mod bad_input;
 mod damage;
+mod format;
 mod snapshots;
 mod support;
 mod writer;

@@ -1,0 +1,285 @@
+//! A reader made from FORMAT.md alone: it shares no code with the crate, and finds in the files what was written.
+
+use std::{collections::BTreeMap, path::Path};
+
+use raft_core::{EntryKind, LogId, SessionSeq};
+use raft_wal::{Engine, vfs::sim::SimVfs};
+
+use crate::support::{Writes, options, snapshot_file, write};
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn size(value: u64) -> usize {
+    usize::try_from(value).unwrap()
+}
+
+/// An entry as the files tell it.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    term: u64,
+    time: u64,
+    kind: u8,
+    session: Option<(u64, u64)>,
+    payload: Vec<u8>,
+}
+
+/// Sixteen words, in FORMAT.md's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct State([u64; 16]);
+
+impl State {
+    fn at(bytes: &[u8], at: usize) -> State {
+        State(std::array::from_fn(|n| u64_at(bytes, at + 8 * n)))
+    }
+    fn batch(&self) -> u64 {
+        self.0[0]
+    }
+    fn chain(&self) -> u64 {
+        self.0[1]
+    }
+    fn last(&self) -> (u64, u64) {
+        (self.0[5], self.0[6])
+    }
+}
+
+/// What the records of all segments come to.
+#[derive(Debug, Default)]
+struct Log {
+    entries: BTreeMap<u64, Entry>,
+    marks: Vec<(u64, u64, u8)>,
+    commits: Vec<State>,
+    footers: usize,
+    cuts: usize,
+}
+
+struct Segment<'a> {
+    bytes: &'a [u8],
+    number: u64,
+    salt: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// Section 2: both copies of the header.
+    fn read(bytes: &[u8], number: u64) -> (Segment<'_>, State) {
+        for at in [0, 2048] {
+            let copy = &bytes[at..at + 232];
+            assert_eq!(&copy[..8], b"RAFTWAL\n");
+            assert_eq!((u32_at(copy, 8), u64_at(copy, 16)), (1, 0));
+            assert_eq!(u32_at(copy, 12), crc32fast::hash(&[&copy[..12], &copy[16..]].concat()));
+            assert_eq!(copy[24..40], 7_u128.to_le_bytes(), "the cluster");
+            assert_eq!((u64_at(copy, 40), u64_at(copy, 48)), (1, number), "node and number");
+            assert_eq!(u64_at(copy, 72), bytes.len() as u64);
+            assert_eq!(u64_at(copy, 80), 0, "no repair");
+            assert!(bytes[at + 232..at + 512].iter().all(|byte| *byte == 0));
+        }
+        (Segment { bytes, number, salt: &bytes[56..72] }, State::at(bytes, 104))
+    }
+
+    fn tag(&self) -> u64 {
+        let mix = |v: u64| {
+            let v = (v ^ (v >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let v = (v ^ (v >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            v ^ (v >> 31)
+        };
+        mix(u64_at(self.salt, 0) ^ mix(u64_at(self.salt, 8) ^ self.number)) | 1
+    }
+
+    /// Of number, salt, offset and `bytes`, four of which count as zero.
+    fn bound_crc(&self, offset: usize, bytes: &[u8]) -> u32 {
+        let mut all = self.number.to_le_bytes().to_vec();
+        all.extend_from_slice(self.salt);
+        all.extend_from_slice(&(offset as u64).to_le_bytes());
+        all.extend_from_slice(&bytes[..8]);
+        all.extend_from_slice(&[0; 4]);
+        all.extend_from_slice(&bytes[12..]);
+        crc32fast::hash(&all)
+    }
+
+    /// Section 3. Returns the chain's value, and the next segment's number and salt with the seal's end if it is sealed.
+    fn records(&self, mut chain: u64, log: &mut Log) -> (u64, Option<(u64, Vec<u8>, usize)>) {
+        let mut at = 4096;
+        let mut batch = (log.entries.clone(), Vec::new(), 0);
+        let mut own: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        while at + 32 <= self.bytes.len() && u64_at(self.bytes, at) == self.tag() {
+            let record = &self.bytes[at..];
+            let (payload_bytes, words, flags) = (size(u64::from(u32_at(record, 12))), record[17], record[19]);
+            let header = &record[..usize::from(words) * 8];
+            assert_eq!(u32_at(record, 8), self.bound_crc(at, header), "the header at {at}");
+            assert_eq!((u32_at(record, 24), u32_at(record, 28)), (0, 0));
+            let payload = &record[header.len()..header.len() + payload_bytes];
+            if record[16] != 7 {
+                assert_eq!(u32_at(record, 20), crc32fast::hash(payload), "the payload at {at}");
+            }
+            let before = chain;
+            chain =
+                (chain.rotate_left(23) ^ u64::from(u32_at(record, 8))).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let end = at + (header.len() + payload_bytes).next_multiple_of(8);
+            assert!(self.bytes[at + header.len() + payload_bytes..end].iter().all(|byte| *byte == 0));
+            match record[16] {
+                1 => {
+                    let (term, index, time) = (u64_at(record, 32), u64_at(record, 40), u64_at(record, 48));
+                    let session = (flags == 1).then(|| (u64_at(record, 56), u64_at(record, 64)));
+                    let entry = Entry { term, time, kind: record[18], session, payload: payload.to_vec() };
+                    assert!(batch.0.insert(index, entry).is_none(), "entry {index} twice");
+                    own.insert(index, (at, header.len() + payload_bytes));
+                }
+                3 => {
+                    let after = u64_at(record, 32);
+                    batch.0.split_off(&(after + 1));
+                    own.split_off(&(after + 1));
+                    batch.2 += 1;
+                }
+                4 => {
+                    assert_eq!(u64_at(payload, 0), 99, "the mark's time");
+                    assert_eq!(
+                        (u64_at(payload, 8), u64_at(payload, 16)),
+                        (1, 1),
+                        "its configuration's entry"
+                    );
+                    batch.1.push((u64_at(record, 32), u64_at(record, 40), flags));
+                }
+                5 => {
+                    let (watermark, state) = (u64_at(record, 32), State::at(record, 40));
+                    assert_eq!(state.chain(), before, "the chain before the commit at {at}");
+                    assert!(watermark < state.batch());
+                    assert!(log.commits.last().is_none_or(|last| last.batch() < state.batch()));
+                    log.entries = batch.0.clone();
+                    log.marks.append(&mut batch.1);
+                    log.cuts += std::mem::take(&mut batch.2);
+                    let last = log.entries.last_key_value().map_or((0, 0), |(index, e)| (e.term, *index));
+                    assert_eq!(state.last(), last, "the last entry of batch {}", state.batch());
+                    log.commits.push(state);
+                }
+                6 => {
+                    let state = State::at(record, 56);
+                    assert_eq!((state.chain(), state.batch()), (before, log.commits.last().unwrap().batch()));
+                    self.footer(at, &own, log);
+                    return (chain, Some((u64_at(record, 32), record[40..56].to_vec(), end)));
+                }
+                7 => assert!(payload.iter().all(|byte| *byte == 0)),
+                kind => panic!("record {kind} at {at}"),
+            }
+            at = end;
+        }
+        (chain, None)
+    }
+
+    /// Section 4.
+    fn footer(&self, seal: usize, own: &BTreeMap<u64, (usize, usize)>, log: &mut Log) {
+        let trailer_at = self.bytes.len() - 64;
+        let trailer = &self.bytes[trailer_at..];
+        assert_eq!(&trailer[..8], b"RWALFOOT");
+        assert_eq!(u32_at(trailer, 8), self.bound_crc(trailer_at, trailer));
+        assert_eq!((u64_at(trailer, 16), &trailer[24..40]), (self.number, self.salt));
+        assert_eq!(u64_at(trailer, 40), seal as u64);
+        assert!(trailer[52..].iter().all(|byte| *byte == 0));
+        let body = &self.bytes[trailer_at - size(u64::from(u32_at(trailer, 12)))..trailer_at];
+        assert_eq!(u32_at(trailer, 48), crc32fast::hash(body));
+        let (first, count) = (u64_at(body, 0), size(u64_at(body, 8)));
+        let (runs, confs) = (size(u64_at(body, 48)), size(u64_at(body, 56)));
+        assert_eq!(body.len(), 64 + 16 * (runs + confs) + 8 * count);
+        let slots = &body[64 + 16 * (runs + confs)..];
+        let found: BTreeMap<u64, (usize, usize)> = (0..count)
+            .map(|n| {
+                let slot = (u32_at(slots, 8 * n), u32_at(slots, 8 * n + 4));
+                (first + n as u64, (size(slot.0.into()), size(slot.1.into())))
+            })
+            .collect();
+        assert_eq!(&found, own, "the index of segment {}", self.number);
+        let term_at = |index: u64| {
+            let run = (0..runs).rev().find(|n| u64_at(body, 64 + 16 * n) <= index).unwrap();
+            u64_at(body, 64 + 16 * run + 8)
+        };
+        for index in found.keys() {
+            assert_eq!(term_at(*index), log.entries[index].term);
+        }
+        let conf_at = 64 + 16 * runs;
+        for n in 0..confs {
+            let (term, index) = (u64_at(body, conf_at + 16 * n), u64_at(body, conf_at + 16 * n + 8));
+            assert_eq!((log.entries[&index].kind, log.entries[&index].term), (2, term));
+        }
+        log.footers += 1;
+    }
+}
+
+#[test]
+fn a_reader_made_from_the_document_finds_what_was_written() {
+    let vfs = SimVfs::new();
+    let dir = Path::new("/data");
+    let (mut engine, _) = Engine::open(std::sync::Arc::new(vfs.clone()), dir, options()).unwrap();
+    let mut writes = Writes::default();
+    let mut expected: BTreeMap<u64, Entry> = BTreeMap::new();
+    let mut next = 1;
+    for n in 1..=60_u64 {
+        let term = 1 + n / 9;
+        let batch = if n % 7 == 0 {
+            expected.split_off(&(next - 2));
+            next -= 2;
+            writes.cut(term, next - 1, next, 3, 700)
+        } else {
+            writes.append(term, next, n % 4 + 1, size(n * 37 % 1500))
+        };
+        let mut entries: Vec<raft_core::Entry> = batch.entries.iter().cloned().collect();
+        for entry in &mut entries {
+            match entry.id.index.0 % 5 {
+                1 => entry.session = Some(SessionSeq { session: 9, seq: entry.id.index.0 }),
+                2 if n > 3 => {
+                    entry.kind = EntryKind::ConfChange;
+                    entry.payload = options().founding.encode().into();
+                    entry.checksum = raft_core::Entry::checksum_of(&entry.payload);
+                }
+                _ => {}
+            }
+        }
+        for entry in &entries {
+            let told = Entry {
+                term: entry.id.term.0,
+                time: entry.time.0,
+                kind: entry.kind as u8,
+                session: entry.session.map(|session| (session.session, session.seq)),
+                payload: entry.payload.to_vec(),
+            };
+            expected.insert(entry.id.index.0, told);
+            next = entry.id.index.0 + 1;
+        }
+        write(&mut engine, &raft_core::Write { entries: entries.into(), ..batch });
+        if n == 30 {
+            snapshot_file(std::sync::Arc::new(vfs.clone()), dir, LogId::new(1, 3));
+            write(&mut engine, &writes.mark(term, LogId::new(1, 3), false, false));
+        }
+    }
+    engine.close().unwrap();
+
+    let (mut log, mut number) = (Log::default(), 1);
+    let mut announced: Option<(Vec<u8>, usize)> = None;
+    let mut chain = None;
+    loop {
+        let bytes = vfs.bytes(&dir.join(format!("wal-{number:016x}.log"))).unwrap();
+        let (segment, state) = Segment::read(&bytes, number);
+        if let Some((salt, end)) = announced {
+            assert_eq!(
+                (segment.salt, u64_at(&bytes, 88)),
+                (&salt[..], end as u64),
+                "as the seal before says"
+            );
+        }
+        assert!(chain.is_none_or(|chain| state.chain() == chain));
+        let (value, sealed) = segment.records(state.chain(), &mut log);
+        chain = Some(value);
+        match sealed {
+            Some((next, salt, end)) => (number, announced) = (next, Some((salt, end))),
+            None => break,
+        }
+    }
+    assert!(number > 1 && log.footers as u64 == number - 1, "{number} segments, {} footers", log.footers);
+    assert_eq!(log.cuts, 8);
+    assert_eq!(log.marks[0], (1, 3, 0));
+    assert!(log.marks[1..].iter().all(|mark| *mark == (1, 3, 2)), "repeated at the head of each segment");
+    assert_eq!(log.entries, expected);
+}
