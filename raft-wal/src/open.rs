@@ -160,8 +160,12 @@ impl Opening<'_> {
 
     fn resume(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
         let Survey { mut names, log, tail, state, mark, notes, tail_unusable, .. } = survey;
-        self.remove_temporaries(&names)?;
         let file = Arc::clone(&last_segment(&log).file);
+        if !tail_unusable && !ends_as_told(&log, state.last.index) {
+            // Every checksum fits, and together they cannot have been written by us.
+            return Err(WalError::corrupt(&file.path, 0, CorruptionKind::Record));
+        }
+        self.remove_temporaries(&names)?;
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
         let (current, next) = match tail.scan.ending {
             Ending::Sealed { next_number, next_salt, .. } => {
@@ -315,9 +319,12 @@ impl Opening<'_> {
 
     /// Removes segments that a compaction left behind and prepared ones that do not fit, and keeps the spares wanted.
     fn tidy(&self, names: &mut Names, keep: &[u64], state: State) -> Vec<u64> {
-        for number in names.segments.keys().filter(|number| !keep.contains(number)) {
-            // A prepared segment behind the next one, or one before the log's first. A failure is harmless.
-            debug_assert!(*number < state.first_segment || *number > keep[0], "segment {number} is in use");
+        // A prepared segment behind the next one, or one before the log's first. What lies between is damaged, although it
+        // costs no entry: that is for somebody to look at.
+        let goes =
+            |number: &u64| !keep.contains(number) && (*number < state.first_segment || *number > keep[0]);
+        for number in names.segments.keys().filter(|number| goes(number)) {
+            // A failure is harmless.
             let _ = self.vfs.remove(&self.dir.join(layout::segment(*number)));
         }
         let mut spares = Vec::new();
@@ -393,6 +400,12 @@ impl Opening<'_> {
         engine.tip = engine.tip_of_state();
         engine
     }
+}
+
+/// Whether the entries found end where the newest state says, in the index of the last segment too.
+fn ends_as_told(log: &Log, last: LogIndex) -> bool {
+    let index = &last_segment(log).index;
+    log.last == last && if index.is_empty() { index.first == last.next() } else { index.last() == last }
 }
 
 fn last_segment(log: &Log) -> &Segment {

@@ -126,7 +126,8 @@ pub fn judge_damaged(
         Ok(number) => return Ok(Found::Version { number, torn: report.torn.is_some() }),
         Err(lost) => lost,
     };
-    if unwitnessed && report.torn.is_some() && known.acked > 0 {
+    // Torn, or, if every trace of it is gone, never written.
+    if unwitnessed && known.acked > 0 {
         let earlier = Known { acked: 0, submitted: known.acked, ..known };
         identify(model, earlier, recovered, &entries)
             .map_err(|error| format!("more than a prefix is missing: {error}"))?;

@@ -14,7 +14,7 @@
 //!
 //! **`sync_data` and `sync_dir`** that return `Ok` make everything durable that was written, or named, before. One that
 //! fails marks it clean: each part may be on the disk or not, it can still be read, and no later sync writes it, unless
-//! its sector is written again. So kill, restart, sync, power cut loses data that the restarted process has read.
+//! its sector is written, or its name changed, again. So kill, restart, sync, power cut loses data that the restarted process has read.
 //!
 //! **Faults on demand**: an error at the n-th call of a kind or at the n-th change of any kind; a write that ends short; a
 //! write that lands at another place; no room from byte n on; sectors that cannot be read; flipped bits, zeroed

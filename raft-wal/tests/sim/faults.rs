@@ -2,7 +2,7 @@
 
 use raft_wal::{
     WalError,
-    model::{Driver, Found, Model, Step, judge_damaged, judge_twice, workload},
+    model::{Driver, Found, Model, Step, judge_damaged, judge_twice, segments, workload},
     vfs::sim::{Call, Fault, SimVfs, Survivors},
 };
 
@@ -164,4 +164,52 @@ fn a_misdirected_write_at_any_change_is_harmless_or_reported() {
     }
     eprintln!("misdirected: {reported} reported");
     assert!(reported > 100, "only {reported} were noticed");
+}
+
+/// A directory sync fails between two snapshots that are installed in one go: the first one's mark is already durable.
+#[test]
+fn a_failure_at_any_change_of_many_installs_leaves_a_marked_snapshot() {
+    let steps = [
+        Step::Append { count: 69, bytes: 4607, new_term: false },
+        Step::Install { ahead: 137 },
+        Step::Install { ahead: 137 },
+        Step::Install { ahead: 137 },
+        Step::Install { ahead: 255 },
+        Step::Flush,
+    ];
+    for fault in [Fault::Error, Fault::Short(65535), Fault::NoSpace] {
+        for at in 20..50 {
+            let vfs = SimVfs::new();
+            let mut driver = Driver::open(vfs.clone(), Model::default(), 1).unwrap();
+            vfs.fail_change(at, fault);
+            for step in steps {
+                let _ = driver.step(step);
+            }
+            for seed in 0..5 {
+                let after = vfs.fork().crash_machine(Survivors::Random(seed));
+                judge_twice(&after, &driver.model, driver.model.now(), 5)
+                    .unwrap_or_else(|error| panic!("{fault:?} at change {at}, crash {seed}: {error}"));
+            }
+        }
+    }
+}
+
+/// A damaged segment that costs no entry, for the log has begun anew behind it, is told and left where it is.
+#[test]
+fn a_damaged_segment_that_costs_nothing_is_left_alone() {
+    let mut driver = Driver::open(SimVfs::new(), Model::default(), 1).unwrap();
+    for n in 0..12 {
+        driver.step(Step::Append { count: 7, bytes: 3000, new_term: false }).unwrap();
+        if n % 4 == 3 {
+            driver.step(Step::Install { ahead: 1 }).unwrap();
+        }
+        driver.step(Step::Flush).unwrap();
+    }
+    driver.step(Step::Witness).unwrap();
+    for path in segments(&driver.vfs) {
+        let vfs = driver.vfs.fork();
+        vfs.shorten(&path, 0);
+        let found = judge_damaged(&vfs, &driver.model, driver.model.now(), false, 3).unwrap();
+        assert!(segments(&vfs).contains(&path), "{} was removed: {found:?}", path.display());
+    }
 }

@@ -1,7 +1,7 @@
 //! What is durable, what is only in the cache, and what a crash makes of the difference.
 
 use std::{
-    collections::{BTreeMap, hash_map::DefaultHasher},
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
     path::{Path, PathBuf},
     sync::Arc,
@@ -201,9 +201,18 @@ impl Disk {
             return;
         }
         let Some(names) = self.dirs.get_mut(dir) else { return };
+        // A name that is changed again is written again, and what a failed sync gave up of it goes with it.
+        let written: BTreeSet<PathBuf> = self
+            .pending
+            .iter()
+            .filter(|unit| of_dir(unit) && !unit.given_up)
+            .flat_map(|unit| unit.names().map(Path::to_owned))
+            .collect();
         let mut changed = false;
         self.pending.retain(|unit| match &unit.change {
-            Change::Name { dir: of, change } if of == dir && !unit.given_up => {
+            Change::Name { dir: of, change }
+                if of == dir && (!unit.given_up || unit.names().any(|name| written.contains(name))) =>
+            {
                 change.apply(&mut names.durable);
                 changed = true;
                 false
@@ -320,6 +329,18 @@ impl Unit {
             Change::Sector { inode, .. } | Change::Length { inode, .. } => Some(*inode),
             Change::Name { .. } => None,
         }
+    }
+
+    /// The names that it makes or takes away.
+    fn names(&self) -> impl Iterator<Item = &Path> {
+        let (one, other) = match &self.change {
+            Change::Name { change: NameChange::Rename { from, to, .. }, .. } => (Some(from), Some(to)),
+            Change::Name {
+                change: NameChange::Link { name, .. } | NameChange::Unlink { name, .. }, ..
+            } => (Some(name), None),
+            Change::Sector { .. } | Change::Length { .. } => (None, None),
+        };
+        one.into_iter().chain(other).map(PathBuf::as_path)
     }
 
     fn give_up(&mut self) {
