@@ -109,7 +109,6 @@ pub(crate) struct Tip {
 
 /// Waits for its turn.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are writes")]
 pub(crate) enum Queued {
     Write(Write),
     /// Drop what lies at or before this entry.
