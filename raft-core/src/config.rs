@@ -15,6 +15,9 @@ pub struct Config {
     pub start: StartNumber,
     /// Feeds every random choice. Two nodes of a cluster should not share it.
     pub seed: u64,
+    /// How much this node is wanted as the leader, 0 to [`PRIORITY_MAX`]: for each step below, it waits one longest
+    /// election timeout more before it looks for a new leader. A wish: a node that is needed leads whatever its priority.
+    pub priority: u8,
     /// A leader is heard from at least this often.
     pub heartbeat_ms: u64,
     /// A follower waits at least this long before it looks for a new leader.
@@ -56,6 +59,7 @@ impl Config {
             incarnation: Incarnation::UNKNOWN,
             start: StartNumber(1),
             seed,
+            priority: PRIORITY_MAX,
             heartbeat_ms: 100,
             election_timeout_min_ms: 500,
             election_timeout_max_ms: 1000,
@@ -88,6 +92,9 @@ impl Config {
         if self.election_timeout_max_ms <= self.election_timeout_min_ms {
             return Err(ConfigError::TimeoutRangeEmpty);
         }
+        if self.priority > PRIORITY_MAX {
+            return Err(ConfigError::PriorityTooHigh);
+        }
         let sizes = [
             self.append_bytes_max,
             self.inflight_messages_max,
@@ -103,6 +110,9 @@ impl Config {
     }
 }
 
+/// The priority of a node that nothing speaks against as a leader.
+pub const PRIORITY_MAX: u8 = 3;
+
 /// Why a [`Config`] is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -112,6 +122,8 @@ pub enum ConfigError {
     TimeoutTooShort,
     /// The upper end of the election timeout is not above the lower.
     TimeoutRangeEmpty,
+    /// The priority is above [`PRIORITY_MAX`].
+    PriorityTooHigh,
     /// A limit of zero would let nothing through.
     ZeroLimit,
 }
@@ -122,6 +134,7 @@ impl std::fmt::Display for ConfigError {
             ConfigError::ZeroId => "node id 0 is not valid: ids start at 1",
             ConfigError::TimeoutTooShort => "the election timeout must be at least two heartbeats",
             ConfigError::TimeoutRangeEmpty => "the longest election timeout must be above the shortest",
+            ConfigError::PriorityTooHigh => "the highest election priority is 3",
             ConfigError::ZeroLimit => "a limit of zero would let nothing through",
         })
     }

@@ -59,7 +59,8 @@ impl Follower {
 
     /// The leader of this term was heard.
     pub(crate) fn hear(&mut self, shared: &mut Shared) {
-        let timeout_ms = shared.election_timeout_ms();
+        shared.leader_heard();
+        let timeout_ms = shared.patience_ms();
         self.heard_at = Some(shared.now.instant);
         self.election_at = shared.now.instant.plus_millis(timeout_ms);
         self.suspects = false;
@@ -67,7 +68,7 @@ impl Follower {
 
     /// A vote was granted: its receiver gets time to win (dissertation 3.4).
     pub(crate) fn be_patient(&mut self, shared: &mut Shared) {
-        let timeout_ms = shared.election_timeout_ms();
+        let timeout_ms = shared.patience_ms();
         self.election_at = shared.now.instant.plus_millis(timeout_ms);
     }
 
@@ -77,6 +78,7 @@ impl Follower {
         if shared.term_leader == Some(peer) && !self.suspects {
             self.suspects = true;
             let delay_ms = shared.rng.between(0, shared.config.suspicion_delay_max_ms.saturating_add(1));
+            let delay_ms = delay_ms.saturating_add(shared.decay.handicap_ms(&shared.config));
             self.election_at = self.election_at.min(shared.now.instant.plus_millis(delay_ms));
         }
     }

@@ -36,6 +36,7 @@ mod candidate;
 mod disk_stall;
 mod follower;
 mod leader;
+mod priority;
 mod reconfigure;
 mod recovering;
 mod replication;
@@ -57,7 +58,7 @@ pub use change::ConfChange;
 pub use conf_state::{
     ADDRESS_BYTES_MAX, CONF_STATE_BYTES_MAX, ConfError, ConfState, MEMBERS_MAX, Member, VOTERS_MAX,
 };
-pub use config::{Config, ConfigError, Recovered};
+pub use config::{Config, ConfigError, PRIORITY_MAX, Recovered};
 pub use entry::{
     ENTRY_OVERHEAD_BYTES, Entries, Entry, EntryKind, HardState, SessionSeq, SnapshotMeta, TermRun,
 };

@@ -69,7 +69,8 @@ impl Raft {
         if let Some(recovering) = shared.recovering.filter(|_| alone) {
             return Err(StartError::DamagedAlone { promised: recovering.promised() });
         }
-        let patience_ms = if alone { 0 } else { shared.rng.between(soon, late) };
+        let handicap_ms = shared.decay.handicap_ms(&shared.config);
+        let patience_ms = if alone { 0 } else { shared.rng.between(soon, late).saturating_add(handicap_ms) };
         let told = Told::of(&shared);
         let role = Role::Follower(Follower::new(&shared, patience_ms));
         Ok(Raft { shared, role, halted: None, told, fresh: true })

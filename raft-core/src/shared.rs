@@ -3,7 +3,8 @@
 use crate::{
     Apply, Body, CampaignId, Config, Event, Fetch, FetchId, HaltReason, HardState, LogId, LogIndex, Message,
     NodeId, Now, Proposal, ReadOutcome, ReadToken, SnapshotMark, SnapshotMeta, Term, WriteId,
-    apply_queue::ApplyQueue, durability::Durability, log::Log, recovering::Recovering, rng::Rng,
+    apply_queue::ApplyQueue, durability::Durability, log::Log, priority::Decay, recovering::Recovering,
+    rng::Rng,
 };
 
 /// What a role's function wants to become of the node. The transition itself is made in one place.
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) apply: ApplyQueue,
     /// The disk lost what this node had acknowledged (SAFETY D1).
     pub(crate) recovering: Option<Recovering>,
+    /// How often this node waited for a leader in vain.
+    pub(crate) decay: Decay,
     pub(crate) out: Outbox,
     /// To whom a leader that is none any more was handing over, until it is known who came after it.
     pub(crate) handed_to: Option<NodeId>,
@@ -86,6 +89,7 @@ impl Shared {
             disk: Durability::new(log.last().index),
             apply: ApplyQueue::new(snapshot),
             recovering: Recovering::new(promised, log.last()),
+            decay: Decay::default(),
             out: Outbox::default(),
             handed_to: None,
             removed_by: None,

@@ -39,12 +39,13 @@ impl Raft {
         if planted!(StepDownClearsVote) {
             self.shared.vote = None;
         }
-        let patience_ms = self.shared.election_timeout_ms();
+        let patience_ms = self.shared.patience_ms();
         self.role = Role::Follower(Follower::new(&self.shared, patience_ms));
     }
 
     fn pre_campaign(&mut self) {
         self.end_role();
+        self.shared.leader_missed();
         let candidate = Candidate::ask(&mut self.shared);
         let tally = candidate.tally(&self.shared);
         self.role = Role::PreCandidate(candidate);

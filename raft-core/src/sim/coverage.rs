@@ -98,6 +98,8 @@ marks! {
     TransferStarted,
     /// A follower was told to campaign at once, ready for it or not.
     CampaignForced,
+    /// A node started with less than the highest priority.
+    LowPriority,
     /// A leader was elected.
     LeaderElected,
     /// A leader was elected while the one before still took itself for the leader.

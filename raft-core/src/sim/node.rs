@@ -12,8 +12,8 @@ use super::{
     rules::{Checked, check},
 };
 use crate::{
-    Apply, ConfState, Entry, EntryKind, Fetch, Input, Instant, LogId, LogIndex, Message, NodeId, Raft,
-    RoleKind, SnapshotMeta, StartNumber, Timestamp, WriteId,
+    Apply, ConfState, Entry, EntryKind, Fetch, Input, Instant, LogId, LogIndex, Message, NodeId,
+    PRIORITY_MAX, Raft, RoleKind, SnapshotMeta, StartNumber, Timestamp, WriteId,
 };
 
 /// A node's process, if it runs, and what outlives it (its disk is kept beside it).
@@ -138,6 +138,12 @@ impl Sim {
         config.id = id(n);
         config.start = StartNumber(u64::from(run));
         config.seed = self.random.next();
+        if self.storms && self.random.chance(300) {
+            config.priority = u8::try_from(self.random.below(4)).unwrap_or_default();
+        }
+        if config.priority < PRIORITY_MAX {
+            self.coverage.hit(Mark::LowPriority);
+        }
         let now = clock.now(self.agenda.now());
         self.trace.line(self.agenda.now(), || {
             let hard_state = recovered.hard_state;

@@ -13,3 +13,5 @@ mod dissertation;
 mod hostile;
 mod membership;
 mod peers_bugs;
+mod priority;
+mod regressions;

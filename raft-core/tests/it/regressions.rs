@@ -1,0 +1,114 @@
+//! What the simulation found, told in a few lines each: the seed is of no use once the random streams change.
+
+use raft_core::{Body, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term, Timestamp};
+
+use crate::cluster::{Cluster, conf};
+
+fn led_by_one(cluster: &mut Cluster) {
+    cluster.wait_for_leader();
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.pass(200);
+}
+
+// N2, seed 34 of three nodes: the mark of the own snapshot became durable while a received one had already moved the
+// log's start in memory but not on disk. The log was to drop what no snapshot on disk covered.
+#[test]
+fn the_mark_of_an_own_snapshot_drops_nothing_behind_it_though_a_received_one_is_under_way() {
+    let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    led_by_one(&mut cluster);
+    let last = cluster.node(3).applied.last().unwrap().id;
+    let (conf_id, members) = cluster.raft(3).conf_at(last.index);
+    let own = SnapshotMeta { last, time: Timestamp(0), conf: members.clone(), conf_id };
+    cluster.isolate(3);
+    cluster.node_mut(3).disk_stuck = true;
+    cluster.handle(3, Input::SnapshotTaken(Box::new(own))).unwrap();
+    cluster.carry_out(3);
+    let (leader, term) = (1, cluster.raft(3).term());
+    let received = SnapshotMeta {
+        last: LogId { term, index: LogIndex(last.index.0 + 20) },
+        conf: conf(&[1, 2, 3]),
+        ..SnapshotMeta::default()
+    };
+    let install = Body::InstallSnapshot { epoch: Epoch(1), round: Round(1), meta: Box::new(received) };
+    cluster.inject(leader, 3, term.0, install).unwrap();
+    cluster.carry_out(3);
+    let node = cluster.node_mut(3);
+    let marks: Vec<LogIndex> =
+        node.writes.iter().map(|w| w.snapshot.as_ref().unwrap().meta.last.index).collect();
+    assert_eq!(marks, [last.index, LogIndex(last.index.0 + 20)], "two marks are on their way");
+    let first = node.writes[0].id;
+    cluster.handle(3, Input::Persisted(first)).unwrap();
+    let ready = cluster.node_mut(3).raft.take_ready().unwrap();
+    assert_eq!(ready.compact, Some(last.index));
+}
+
+// P4 and R1, seed 6: a node that led again in a later term took the answers to its messages of the earlier term for its
+// own, and an old round confirmed a new read.
+#[test]
+fn an_answer_to_an_earlier_term_echoes_neither_epoch_nor_round() {
+    let mut cluster = Cluster::new(3);
+    led_by_one(&mut cluster);
+    let old = cluster.raft(1).term();
+    cluster.elect(2);
+    cluster.pass(200);
+    let (epoch, round, prev, commit) = (Epoch(3), Round(9), LogId::new(1, 1), LogIndex(1));
+    let meta = Box::new(SnapshotMeta { last: prev, conf: conf(&[1, 2, 3]), ..SnapshotMeta::default() });
+    let entries = raft_core::Entries::EMPTY;
+    for body in [
+        Body::Heartbeat { epoch, round, prev, commit },
+        Body::AppendEntries { epoch, round, prev, commit, entries },
+        Body::InstallSnapshot { epoch, round, meta },
+    ] {
+        let mark = cluster.sent.len();
+        cluster.inject(1, 3, old.0, body).unwrap();
+        cluster.carry_out(3);
+        let answers = cluster.sent_since(mark, 3, 1);
+        let [answer] = &answers[..] else { panic!("{answers:?}") };
+        assert!(answer.term > old);
+        let echoed = match &answer.body {
+            Body::HeartbeatReply { epoch, round, .. } | Body::AppendReply { epoch, round, .. } => {
+                (*epoch, *round)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(echoed, (Epoch(0), Round(0)));
+    }
+}
+
+// Seed 185: entries for a peer could not be read, and before the pause was over nobody wanted them any more. The
+// deadline stayed in the past, and the caller came back for ever.
+#[test]
+fn a_failed_fetch_that_nobody_wants_any_more_leaves_no_deadline_in_the_past() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.tail_bytes_max = 200;
+        config.append_bytes_max = 200;
+    });
+    led_by_one(&mut cluster);
+    cluster.isolate(3);
+    for command in 0..20 {
+        cluster.commit(&format!("command {command}"));
+    }
+    cluster.node_mut(1).reader_stuck = true;
+    cluster.heal();
+    for _ in 0..100 {
+        cluster.pass(10);
+    }
+    let fetch = cluster.node_mut(1).fetches.pop_front().expect("3 is far behind");
+    cluster.isolate(3);
+    cluster.handle(1, Input::FetchFailed { id: fetch.id }).unwrap();
+    // The peer shows that it lost what it had: it gets nothing more.
+    let heartbeat = |m: &&raft_core::Message| m.to == NodeId(3) && matches!(m.body, Body::Heartbeat { .. });
+    let sent = cluster.sent.iter().rev().find(heartbeat).unwrap().clone();
+    let Body::Heartbeat { epoch, round, prev, .. } = sent.body else { unreachable!() };
+    let matched = LogIndex(prev.index.0 - 1);
+    let Term(term) = sent.term;
+    cluster.inject(3, 1, term, Body::HeartbeatReply { epoch, round, matched, clock: Timestamp(0) }).unwrap();
+    cluster.carry_out(1);
+    let regressed = |event: &Event| matches!(event, Event::PeerRegressed { .. });
+    assert!(cluster.node(1).events.iter().any(regressed));
+    cluster.now_ms += 20;
+    cluster.handle(1, Input::Tick).unwrap();
+    cluster.carry_out(1);
+    assert!(cluster.raft(1).next_deadline() > Some(cluster.now().instant));
+}
