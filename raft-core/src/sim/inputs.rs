@@ -125,6 +125,10 @@ impl Sim {
     /// Compares what the core shows with what it showed, then hands out its work, or waits for more inputs.
     pub(super) fn after_input(&mut self, n: usize) -> Checked {
         let Some(core) = &self.nodes[n].core else { return Ok(()) };
+        if let Err(broken) = core.check() {
+            let rule = broken.split(':').next().unwrap_or(broken);
+            return check(false, rule, || format!("{} says of itself: {broken}", id(n)));
+        }
         let view =
             View { term: core.term(), role: core.role(), leader: core.leader(), commit: core.commit() };
         let led = self.ghost.members[n].role == RoleKind::Leader;
