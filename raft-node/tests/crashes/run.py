@@ -231,7 +231,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--binary", default=ROOT / "target/release/raft-node", type=pathlib.Path)
     parser.add_argument("--checker", default=ROOT / "target/release/examples/recorded_crashes", type=pathlib.Path)
-    parser.add_argument("--seconds", default=1.0, type=float, help="of load in each run")
+    parser.add_argument("--seconds", default=0.3, type=float, help="of load in each run")
     parser.add_argument("--states", default=10_000, type=int, help="at least this many in all")
     parser.add_argument("--samples", default=10, type=int, help="states of each run started with the real binary")
     options = parser.parse_args()
