@@ -104,7 +104,7 @@ pub enum StartError {
     Log(raft_wal::WalError),
     /// The log lost entries it had acknowledged.
     #[error(
-        "{0}; nothing was changed, and this node does not start on a damaged log: run `raft-node verify` to see all of it, then bring back a copy, or replace the member with an empty directory"
+        "{0}; nothing was changed, and a node without other voters to refill it does not start on a damaged log: run `raft-node verify` to see all of it, then bring back a copy"
     )]
     Damaged(String),
     /// The newest snapshot cannot be used.

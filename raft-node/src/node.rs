@@ -428,8 +428,13 @@ fn open_disk<S: StateMachine>(
         ..WalOptions::new(pin.cluster, config.id, pin.conf_state())
     };
     let (wal, report) = data_dir.open_log(options).map_err(StartError::Log)?;
-    if let Some(damage) = report.damaged {
-        return Err(StartError::Damaged(damage.to_string()));
+    if let Some(damage) = &report.damaged {
+        // Nobody could give back what a lone voter lost, and writing behind the hole would hide it.
+        if !has_other_voters(&report.recovered, config.id) {
+            return Err(StartError::Damaged(damage.to_string()));
+        }
+        warn!(%damage, "the log is damaged: this node does not lead until the cluster has refilled it");
+        wal.begin_repair().map_err(StartError::Log)?;
     }
     for rebuilt in &report.rebuilt {
         warn!(%rebuilt, "a sealed segment's footer was damaged; its records are intact");
@@ -452,6 +457,12 @@ fn open_disk<S: StateMachine>(
         torn_bytes,
         unknown_files,
     })
+}
+
+/// Whether somebody else has a vote in the last configuration this disk knows.
+fn has_other_voters(recovered: &Recovered, me: NodeId) -> bool {
+    let conf = recovered.confs.last().map_or(&recovered.snapshot.conf, |(_, conf)| conf);
+    conf.all().into_iter().any(|id| id != me && conf.is_voter(id))
 }
 
 /// Runs the driver to its end and tidies up behind it.
