@@ -23,6 +23,7 @@ use crate::{
         header::{HEADER_BYTES, SegmentHeader},
         index::SegmentIndex,
         prepare::{Job, Prepared},
+        reader,
         writer::Current,
     },
     survey::{Names, Survey, Tail, survey},
@@ -165,6 +166,7 @@ impl Opening<'_> {
             // Every checksum fits, and together they cannot have been written by us.
             return Err(WalError::corrupt(&file.path, 0, CorruptionKind::Record));
         }
+        configurations(self.dir, &log)?;
         self.remove_temporaries(&names)?;
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
         let (current, next) = match tail.scan.ending {
@@ -423,23 +425,25 @@ fn first_batch(prepared: Prepared, header: SegmentHeader) -> (Arc<SegmentFile>, 
     (Arc::clone(&file), Current::start(file, header))
 }
 
+/// The configurations that the log holds. Read before anything is written, for one that cannot be read is a refusal.
+fn configurations(dir: &Path, log: &Log) -> Result<Vec<(LogId, ConfState)>, WalError> {
+    let ids = log.segments.iter().flat_map(|segment| segment.index.confs.iter().copied());
+    let kept = ids.filter(|id| id.index > log.log_start.index && id.index <= log.last);
+    let conf = |id: LogId| {
+        let entry = reader::read(&log.locate(id.index, id.index, usize::MAX)?, None)?;
+        let conf = entry.first().and_then(|entry| ConfState::decode(&entry.payload).ok());
+        conf.map(|conf| (id, conf)).ok_or_else(|| WalError::corrupt(dir, 0, CorruptionKind::Payload(id)))
+    };
+    kept.map(conf).collect()
+}
+
 /// What the core starts from.
 fn recovered(engine: &Engine) -> Result<Recovered, WalError> {
     let state = engine.state;
-    let (last, conf_ids) = {
+    let (last, confs) = {
         let log = engine.log.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let confs: Vec<LogId> =
-            log.segments.iter().flat_map(|segment| segment.index.confs.iter().copied()).collect();
-        (log.last, confs)
+        (log.last, configurations(&engine.dir, &log)?)
     };
-    let mut confs = Vec::new();
-    for id in conf_ids.into_iter().filter(|id| id.index > state.log_start.index && id.index <= last) {
-        let entry = read(&engine.log, id.index, id.index, usize::MAX)?;
-        let Some(conf) = entry.first().and_then(|entry| ConfState::decode(&entry.payload).ok()) else {
-            return Err(WalError::corrupt(&engine.dir, 0, CorruptionKind::Payload(id)));
-        };
-        confs.push((id, conf));
-    }
     let snapshot = engine
         .mark
         .clone()
