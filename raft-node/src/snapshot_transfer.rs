@@ -124,3 +124,21 @@ async fn blocking<T: Send + 'static>(
         Err(join) => Err(SnapshotRefusal::Disk(join.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc as plain, time::Duration};
+
+    use super::*;
+
+    /// The checksum of a large snapshot was computed on the thread that also sends the heartbeats (camunda 6269). Here the
+    /// work cannot end before the thread has done something else: it waits for a word from there.
+    #[tokio::test(flavor = "current_thread")]
+    async fn big_snapshot_checksum_off_thread() {
+        let (heartbeat, heard) = plain::channel();
+        let checksum = blocking(move || Ok(heard.recv_timeout(Duration::from_secs(20)).is_ok()));
+        let heartbeats = async { heartbeat.send(()).expect("the checksum still runs") };
+        let (alive, ()) = tokio::join!(checksum, heartbeats);
+        assert_eq!(alive, Ok(true), "the runtime's only thread stood still until the checksum was done");
+    }
+}

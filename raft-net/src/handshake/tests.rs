@@ -95,6 +95,35 @@ fn who_is_let_in() {
     }
 }
 
+/// Two releases that both answered "yes" and then could not read each other (hashicorp, raft-compat). Whatever range and
+/// features a release has, both sides come to the same verdict, and they talk only in a version that both speak.
+#[test]
+fn mixed_version_cluster() {
+    for version_min in 0..=4 {
+        for version_max in version_min..=4 {
+            for features_offered in [0, 1, !0] {
+                let other = Hello { version_min, version_max, features_offered, ..hello() };
+                let common =
+                    (VERSION_MIN..=VERSION_MAX).any(|ours| (version_min..=version_max).contains(&ours));
+                let verdict = judge(&other, &known());
+                assert_eq!(verdict.is_ok(), common, "{version_min}..={version_max}");
+                if let Err(refusal) = verdict {
+                    let text = refusal.to_string();
+                    assert!(text.contains(&format!("{version_min}-{version_max}")), "{text}");
+                    assert!(text.contains(&format!("{VERSION_MIN}-{VERSION_MAX}")), "{text}");
+                }
+            }
+        }
+    }
+    // What a newer release cannot do without is named, not guessed at.
+    for bit in 0..64 {
+        let other = Hello { features_required: 1 << bit, version_max: 9, ..hello() };
+        let known_here = (1 << bit) & KNOWN_FEATURES != 0;
+        let expected = if known_here { Ok(()) } else { Err(Refusal::UnknownFeature { bit }) };
+        assert_eq!(judge(&other, &known()), expected);
+    }
+}
+
 #[test]
 fn who_is_refused_and_why() {
     let (id, start) = (NodeId(2), StartNumber(5));

@@ -49,8 +49,10 @@ fn a_torn_tail_is_cut_kept_aside_and_healed() {
     assert_eq!(report.recovered.hard_state.term, Term(2));
 }
 
+/// A log that takes a rotten record for its torn end cuts what was acknowledged behind it (Protocol-aware recovery,
+/// TigerBeetle).
 #[test]
-fn a_flipped_bit_in_acknowledged_data_is_reported_and_nothing_is_cut() {
+fn mid_log_rot_is_not_truncated() {
     let dir = small_log(9);
     let path = segment(dir.path(), 1);
     patch(&path, |bytes| {
