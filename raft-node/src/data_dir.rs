@@ -1,40 +1,39 @@
 //! A data directory held by this process: its lock, its identity, and the way to its log.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use raft_core::{Incarnation, NodeId, StartNumber};
 use raft_net::Pin;
-use raft_wal::{
-    OpenReport, Options, Wal, WalError,
-    identity::Identity,
-    layout,
-    vfs::{OsVfs, Vfs},
-};
+use raft_wal::{DirLock, identity::Identity, layout, vfs::Vfs};
 
-use crate::{error::StartError, founding::random_u64};
+use crate::error::StartError;
 
 /// The directory of one node, locked. Opening it counts one more start, durably (SAFETY D3).
 #[derive(Debug)]
-pub(crate) struct DataDir {
+pub struct DataDir {
     vfs: Arc<dyn Vfs>,
     path: PathBuf,
-    lock: Box<dyn fmt::Debug + Send + Sync>,
+    lock: DirLock,
     identity: Identity,
     /// Whether there is a log. It is made only when founding is over, so it is the mark of a founded node.
     has_log: bool,
 }
 
 impl DataDir {
-    /// Opens the directory of node `id`, creating it if it is missing. Blocks.
+    /// Opens the directory of node `id`, creating it if it is missing; a new one becomes the directory `fresh`, a
+    /// random id that no other has. Blocks.
     ///
     /// # Errors
     /// Nothing is changed if the directory is in use or belongs to somebody else.
-    pub(crate) fn open(path: &Path, id: NodeId) -> Result<DataDir, StartError> {
-        let vfs: Arc<dyn Vfs> = Arc::new(OsVfs);
+    pub fn open(
+        vfs: Arc<dyn Vfs>,
+        path: &Path,
+        id: NodeId,
+        fresh: Incarnation,
+    ) -> Result<DataDir, StartError> {
         let disk = |operation| {
             let path = path.to_owned();
             move |source| StartError::Disk { operation, path, source }
@@ -56,46 +55,57 @@ impl DataDir {
             Some(identity) => identity,
             // A log without an identity: who it voted for is known, but not as whom.
             None if has_log => return Err(StartError::NoIdentity { path: path.to_owned() }),
-            None => Identity::new(id, Incarnation(random_u64())),
+            None => Identity::new(id, fresh),
         };
         identity.start(&*vfs, path)?;
         Ok(DataDir { vfs, path: path.to_owned(), lock, identity, has_log })
     }
 
-    pub(crate) fn id(&self) -> NodeId {
+    /// Whose it is.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
         self.identity.node
     }
 
-    pub(crate) fn incarnation(&self) -> Incarnation {
+    /// Its random id.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
         self.identity.incarnation
     }
 
     /// The number of this open.
-    pub(crate) fn start(&self) -> StartNumber {
+    #[must_use]
+    pub fn start(&self) -> StartNumber {
         self.identity.start
     }
 
     /// Whether founding is over.
-    pub(crate) fn is_founded(&self) -> bool {
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
         self.has_log
     }
 
     /// The cluster this directory was pinned to.
-    pub(crate) fn pin(&self) -> Option<Pin> {
+    #[must_use]
+    pub fn pin(&self) -> Option<Pin> {
         let cluster = self.identity.cluster?;
         let founders = self.identity.founding.clone()?.members;
         Some(Pin { cluster, founders })
     }
 
     /// Pins the directory to a cluster. Durable when it returns. Blocks for two syncs.
-    pub(crate) fn store_pin(&mut self, pin: &Pin) -> Result<(), StartError> {
+    ///
+    /// # Errors
+    /// The disk's. The directory may then be pinned or not; nothing that rests on the pin may be sent.
+    pub fn store_pin(&mut self, pin: &Pin) -> Result<(), StartError> {
         self.identity.cluster = Some(pin.cluster);
         self.identity.founding = Some(pin.conf_state());
         Ok(self.identity.store(&*self.vfs, &self.path)?)
     }
 
-    /// Opens the log; the lock goes with it. Blocks.
-    pub(crate) fn open_log(self, options: Options) -> Result<(Wal, OpenReport), WalError> {
-        Wal::open_locked(self.vfs, &self.path, options, self.lock)
+    /// What the log is opened with: the file system, the directory, and its lock, which goes with it.
+    #[must_use]
+    pub fn into_parts(self) -> (Arc<dyn Vfs>, PathBuf, DirLock) {
+        (self.vfs, self.path, self.lock)
     }
 }

@@ -16,12 +16,12 @@ use std::{
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterId, ConfState, Entry, Epoch, Event, Fetch, FetchId, Input, LogIndex, Message, NodeId, Now,
-    Proposal, RoleKind, SnapshotMeta, Timestamp, WriteId,
+    Body, ClusterId, ConfState, Entry, Epoch, Event, Fetch, FetchId, Input, LogId, LogIndex, Message, NodeId,
+    Now, Proposal, RoleKind, SnapshotMeta, Timestamp, WriteId,
 };
 use raft_net::{
     Forward, ForwardOrigin, ForwardOutcome, ForwardReply, Founding, JoinAnswer, NetEvent, NetEvents,
-    PeerInfo, Sent, Transport,
+    PeerInfo, Sent, SnapshotRefusal, Transport,
 };
 use raft_wal::{Wal, WalError};
 use tokio::{
@@ -79,10 +79,7 @@ impl Waiter {
                 let _ = reply.send(result);
             }
             Waiter::Peer { origin, request, transport } => {
-                let outcome = match result {
-                    Ok(reply) => ForwardOutcome::Ok(reply),
-                    Err(error) => outcome_of(error),
-                };
+                let outcome = encode_outcome(replica::ForwardOutcome::of(result));
                 // If the queue is full the other side's deadline ends its wait.
                 let _: Sent = transport.send_forward_reply(origin, ForwardReply { request, outcome });
             }
@@ -90,22 +87,31 @@ impl Waiter {
     }
 }
 
-fn outcome_of(error: ClientError) -> ForwardOutcome {
-    match error {
-        // Leaving is as good as not leading: the command was not taken and may be tried elsewhere.
-        ClientError::NotLeader | ClientError::NoLeader | ClientError::ShuttingDown => {
-            ForwardOutcome::NotLeader { leader: None }
+/// On the wire.
+fn encode_outcome(outcome: replica::ForwardOutcome) -> ForwardOutcome {
+    match outcome {
+        replica::ForwardOutcome::Reply(reply) => ForwardOutcome::Ok(reply),
+        replica::ForwardOutcome::NotLeader => ForwardOutcome::NotLeader { leader: None },
+        replica::ForwardOutcome::Failed(ClientError::Busy) => ForwardOutcome::Busy,
+        replica::ForwardOutcome::Failed(ClientError::TooLarge { limit, .. }) => {
+            ForwardOutcome::TooLarge { limit: limit as u64 }
         }
-        ClientError::Busy => ForwardOutcome::Busy,
-        ClientError::OutcomeUnknown => ForwardOutcome::Unknown,
-        ClientError::TooLarge { limit, .. } => ForwardOutcome::TooLarge { limit: limit as u64 },
-        ClientError::OutOfMemory => ForwardOutcome::Refused(OUT_OF_MEMORY.to_owned()),
+        replica::ForwardOutcome::Failed(ClientError::OutOfMemory) => {
+            ForwardOutcome::Refused(OUT_OF_MEMORY.to_owned())
+        }
+        // Whatever else it may be called, this claims least.
+        replica::ForwardOutcome::Failed(
+            ClientError::OutcomeUnknown
+            | ClientError::NotLeader
+            | ClientError::NoLeader
+            | ClientError::ShuttingDown,
+        ) => ForwardOutcome::Unknown,
     }
 }
 
 const OUT_OF_MEMORY: &str = "memory limit reached";
 
-fn answer_of(outcome: ForwardOutcome) -> replica::ForwardOutcome {
+fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
     match outcome {
         ForwardOutcome::Ok(reply) => replica::ForwardOutcome::Reply(reply),
         ForwardOutcome::NotLeader { .. } => replica::ForwardOutcome::NotLeader,
@@ -172,6 +178,8 @@ pub(crate) enum DriverInput<S> {
     SnapshotFailed(io::Error),
     /// A leader's snapshot has arrived, verified and synced under its temporary name.
     SnapshotReceived(Message),
+    /// A leader's snapshot broke off, or its file is removed again.
+    SnapshotGone,
     /// A snapshot for this peer could not even be opened.
     SnapshotNotSent { to: NodeId, epoch: Epoch },
     /// Take a snapshot now.
@@ -327,6 +335,7 @@ impl<S: Send + 'static> Driver<S> {
                 jobs,
                 fetches,
                 compact,
+                discard,
                 forwards,
                 failed,
                 failed_reads,
@@ -368,6 +377,9 @@ impl<S: Send + 'static> Driver<S> {
             if let Some(up_to) = compact {
                 // Older snapshots go with it.
                 self.wal.compact(up_to);
+            }
+            if let Some(last) = discard {
+                self.discard(last);
             }
             for event in events {
                 if let Event::Halted(reason) = event {
@@ -414,7 +426,11 @@ impl<S: Send + 'static> Driver<S> {
             }
             DriverInput::SnapshotReceived(message) => {
                 add(&self.counts.snapshots_received, 1);
-                self.replica.handle(now, Input::Message(message))
+                self.replica.snapshot_received(now, message)
+            }
+            DriverInput::SnapshotGone => {
+                self.replica.snapshot_gone();
+                Ok(())
             }
             DriverInput::SnapshotNotSent { to, epoch } => {
                 self.replica.handle(now, Input::SnapshotFailed { to, epoch })
@@ -449,7 +465,7 @@ impl<S: Send + 'static> Driver<S> {
                 self.replica.propose_forwarded(now, proposal, waiter);
             }
             NetEvent::ForwardReply { from, reply } => {
-                let outcome = answer_of(reply.outcome);
+                let outcome = decode_outcome(reply.outcome);
                 self.replica.forward_answered(now, from, reply.request, outcome);
             }
             NetEvent::PeerConnected { peer, kind, hello } => {
@@ -467,11 +483,12 @@ impl<S: Send + 'static> Driver<S> {
                 warn!(%peer, by_peer, %reason, "connection refused");
             }
             NetEvent::SnapshotIncoming(incoming) => {
-                tokio::spawn(snapshot_transfer::receive(
-                    *incoming,
-                    Arc::clone(&self.snapshots),
-                    self.inputs_tx.clone(),
-                ));
+                if self.replica.accept_snapshot() {
+                    let (snapshots, inputs) = (Arc::clone(&self.snapshots), self.inputs_tx.clone());
+                    tokio::spawn(snapshot_transfer::receive(*incoming, snapshots, inputs));
+                } else {
+                    tokio::spawn(incoming.refuse(SnapshotRefusal::Busy));
+                }
             }
             NetEvent::SnapshotSent { to, .. } => info!(%to, "snapshot sent"),
             NetEvent::SnapshotFailed { to, epoch, error } => {
@@ -519,6 +536,15 @@ impl<S: Send + 'static> Driver<S> {
         tokio::task::spawn_blocking(move || {
             let entries = wal.read(fetch.first, fetch.last, fetch.bytes_max);
             let _ = inputs.send(DriverInput::Fetched(fetch.id, entries));
+        });
+    }
+
+    fn discard(&self, last: LogId) {
+        let snapshots = Arc::clone(&self.snapshots);
+        let inputs = self.inputs_tx.clone();
+        tokio::task::spawn_blocking(move || {
+            snapshots.discard(last);
+            let _ = inputs.send(DriverInput::SnapshotGone);
         });
     }
 

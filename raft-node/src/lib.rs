@@ -1,23 +1,29 @@
 //! A durable replicated node: the runtime that ties the core, the log and the wire together, and the key-value store
 //! built on it.
+//!
+//! [`Node`] runs on tokio, real files and sockets. Its parts that decide run on anything: [`replica::Replica`],
+//! [`machine::Machine`], [`data_dir::DataDir`], [`opened::Opened`] and [`snapshot_store::SnapshotStore`] are what the
+//! simulation of whole nodes is made of, over `raft_wal`'s simulated disk.
 
 mod applier;
 pub mod cli;
 pub mod config;
 mod counts;
-mod data_dir;
+pub mod data_dir;
 mod driver;
 pub mod error;
 mod founding;
 pub mod http;
 mod inspection;
 pub mod kv;
+pub mod machine;
 pub mod metrics;
 mod node;
+pub mod opened;
 pub mod replica;
 pub mod resp;
 mod service;
-mod snapshot_store;
+pub mod snapshot_store;
 mod snapshot_transfer;
 pub mod state_machine;
 pub mod status;

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use raft_core::{
-    ClusterId, Config, Incarnation, LogIndex, Member, NodeId, Proposal, Raft, Recovered, StartNumber, Term,
+    ClusterId, Config, Incarnation, LogIndex, Member, NodeId, Proposal, Raft, StartNumber, Term,
 };
 use raft_net::{Addresses, LocalIdentity, NetEvents, NetOptions, PeerInfo, PeerStatus, Pin, Transport};
-use raft_wal::{Options as WalOptions, Wal};
+use raft_wal::{Options as WalOptions, Wal, vfs::OsVfs};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot, watch},
@@ -23,8 +23,8 @@ use crate::{
     error::{ClientError, StartError},
     founding::{found, random_u64, random_u128},
     inspection::{Inspection, Published},
+    opened::Opened,
     replica::{Limits, Replica},
-    snapshot_store::SnapshotStore,
     state_machine::StateMachine,
 };
 
@@ -157,7 +157,8 @@ impl<S: StateMachine> Node<S> {
         progress: &watch::Sender<String>,
     ) -> Result<Node<S>, StartError> {
         let (dir, id) = (config.data_dir.clone(), config.id);
-        let mut data_dir = blocking(move || DataDir::open(&dir, id)).await??;
+        let fresh = Incarnation(random_u64());
+        let mut data_dir = blocking(move || DataDir::open(Arc::new(OsVfs), &dir, id, fresh)).await??;
         let identity = LocalIdentity {
             id: config.id,
             cluster: data_dir.pin().filter(|_| data_dir.is_founded()).map(|pin| pin.cluster),
@@ -209,11 +210,11 @@ impl<S: StateMachine> Node<S> {
     fn launch(
         config: &NodeConfig,
         started: Started,
-        opened: Opened<S>,
+        opened: Opened<Wal, S>,
         transport: Transport,
         net: NetEvents,
     ) -> Result<Node<S>, StartError> {
-        let Opened { wal, recovered, machine, snapshots, snapshot_bytes, .. } = opened;
+        let Opened { log: wal, recovered, machine, snapshots, snapshot_bytes, .. } = opened;
         let clock = Clock::start();
         let core_config = Config {
             incarnation: started.incarnation,
@@ -223,14 +224,13 @@ impl<S: StateMachine> Node<S> {
             election_timeout_max_ms: config.election_timeout_ms.saturating_mul(2),
             ..Config::new(config.id, random_u64())
         };
-        let position = recovered.snapshot.clone();
         let raft = Raft::new(core_config, recovered, clock.now()).map_err(StartError::Core)?;
         transport.set_conf_index(raft.conf_id().index);
         transport.set_peers(peer_infos(raft.conf(), config.id));
         let limits = Limits { snapshot_log_bytes: config.snapshot_log_bytes, ..Limits::default() };
         let counts = Arc::new(Counts::default());
         let published = Published::new(Inspection::of(&raft));
-        let replica = Replica::new(raft, limits, position.last.index, snapshot_bytes);
+        let replica = Replica::new(raft, limits, machine.position().last.index, snapshot_bytes);
 
         let (inputs_tx, inputs) = mpsc::unbounded_channel();
         let (jobs_tx, jobs) = mpsc::unbounded_channel();
@@ -239,7 +239,7 @@ impl<S: StateMachine> Node<S> {
             let _ = observer.send(DriverInput::Persisted(outcome));
         }));
         let wal = Arc::new(wal);
-        let applier = Applier::new(machine, position, Arc::clone(&snapshots), inputs_tx.clone(), jobs);
+        let applier = Applier::new(machine, Arc::clone(&snapshots), inputs_tx.clone(), jobs);
         let applier = tokio::spawn(applier.run());
         let driver = Driver {
             replica,
@@ -404,65 +404,19 @@ impl<S: StateMachine> Node<S> {
     }
 }
 
-/// What opening the disk gave.
-struct Opened<S> {
-    wal: Wal,
-    recovered: Recovered,
-    machine: S,
-    snapshots: Arc<SnapshotStore>,
-    snapshot_bytes: u64,
-    torn_bytes: u64,
-    unknown_files: Vec<PathBuf>,
-}
-
 fn open_disk<S: StateMachine>(
     config: &NodeConfig,
     pin: &Pin,
     data_dir: DataDir,
-    mut machine: S,
-) -> Result<Opened<S>, StartError> {
+    state: S,
+) -> Result<Opened<Wal, S>, StartError> {
     let options = WalOptions {
         segment_bytes: config.segment_bytes,
         entry_bytes_max: config.entry_bytes_max,
         verify_on_open: config.verify_on_open,
         ..WalOptions::new(pin.cluster, config.id, pin.conf_state())
     };
-    let (wal, report) = data_dir.open_log(options).map_err(StartError::Log)?;
-    if let Some(damage) = &report.damaged {
-        // Nobody could give back what a lone voter lost, and writing behind the hole would hide it.
-        if !has_other_voters(&report.recovered, config.id) {
-            return Err(StartError::Damaged(damage.to_string()));
-        }
-        warn!(%damage, "the log is damaged: this node does not lead until the cluster has refilled it");
-        wal.begin_repair().map_err(StartError::Log)?;
-    }
-    for rebuilt in &report.rebuilt {
-        warn!(%rebuilt, "a sealed segment's footer was damaged; its records are intact");
-    }
-    let snapshots = Arc::new(SnapshotStore::new(config.data_dir.clone(), pin.cluster));
-    let meta = &report.recovered.snapshot;
-    let snapshot_bytes = if meta.last.index > LogIndex::ZERO {
-        snapshots.restore(meta, &mut machine).map_err(StartError::Snapshot)?
-    } else {
-        0
-    };
-    let torn_bytes = report.torn.map_or(0, |torn| torn.bytes);
-    let unknown_files = report.unknown_files;
-    Ok(Opened {
-        wal,
-        recovered: report.recovered,
-        machine,
-        snapshots,
-        snapshot_bytes,
-        torn_bytes,
-        unknown_files,
-    })
-}
-
-/// Whether somebody else has a vote in the last configuration this disk knows.
-fn has_other_voters(recovered: &Recovered, me: NodeId) -> bool {
-    let conf = recovered.confs.last().map_or(&recovered.snapshot.conf, |(_, conf)| conf);
-    conf.all().into_iter().any(|id| id != me && conf.is_voter(id))
+    Opened::open(data_dir, options, Wal::open_locked, |wal| wal.begin_repair(), state)
 }
 
 /// Runs the driver to its end and tidies up behind it.

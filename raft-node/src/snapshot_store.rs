@@ -3,17 +3,16 @@
 use std::{
     io::{self, BufReader, BufWriter, Write},
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use raft_core::{ClusterId, LogId, SnapshotMeta};
 use raft_wal::{
     layout,
-    snapshot_file::{SnapshotFileError, SnapshotReader, SnapshotReceiver, SnapshotSource, SnapshotWriter},
-    vfs::{OsVfs, Vfs},
+    snapshot_file::{
+        SnapshotFileError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotSource, SnapshotWriter,
+    },
+    vfs::Vfs,
 };
 
 use crate::{
@@ -23,32 +22,24 @@ use crate::{
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct SnapshotStore {
+pub struct SnapshotStore {
     vfs: Arc<dyn Vfs>,
     dir: PathBuf,
     cluster: ClusterId,
-    /// One snapshot is received at a time.
-    receiving: AtomicBool,
-}
-
-/// The right to receive a snapshot, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct ReceiveSlot(Arc<SnapshotStore>);
-
-impl Drop for ReceiveSlot {
-    fn drop(&mut self) {
-        self.0.receiving.store(false, Ordering::Release);
-    }
 }
 
 impl SnapshotStore {
-    pub(crate) fn new(dir: PathBuf, cluster: ClusterId) -> SnapshotStore {
-        SnapshotStore { vfs: Arc::new(OsVfs), dir, cluster, receiving: AtomicBool::new(false) }
+    /// The snapshots in `dir`, of this cluster.
+    pub fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, cluster: ClusterId) -> SnapshotStore {
+        SnapshotStore { vfs, dir, cluster }
     }
 
     /// Writes a view into a snapshot file. In place and durable when it returns its length in bytes; it counts only
     /// once the log has marked it.
-    pub(crate) fn write(&self, meta: &SnapshotMeta, view: Box<dyn SnapshotView>) -> io::Result<u64> {
+    ///
+    /// # Errors
+    /// The disk's; nothing is in place then, or what is will never be marked.
+    pub fn write(&self, meta: &SnapshotMeta, view: Box<dyn SnapshotView>) -> io::Result<u64> {
         let writer = SnapshotWriter::create(Arc::clone(&self.vfs), &self.dir, self.cluster, meta);
         let mut buffered = BufWriter::with_capacity(64 << 10, writer.map_err(io::Error::other)?);
         view.write(&mut buffered)?;
@@ -58,11 +49,10 @@ impl SnapshotStore {
     }
 
     /// Replaces the state of `machine` by the snapshot `meta` and returns the file's length in bytes.
-    pub(crate) fn restore<S: StateMachine>(
-        &self,
-        meta: &SnapshotMeta,
-        machine: &mut S,
-    ) -> Result<u64, NodeError> {
+    ///
+    /// # Errors
+    /// [`NodeError::Snapshot`]: the file cannot be used.
+    pub fn restore<S: StateMachine>(&self, meta: &SnapshotMeta, machine: &mut S) -> Result<u64, NodeError> {
         let unusable =
             |reason: String| NodeError::Snapshot { path: self.dir.join(layout::snapshot(meta.last)), reason };
         let reader = SnapshotReader::open(&*self.vfs, &self.dir, self.cluster, meta.last)
@@ -78,20 +68,39 @@ impl SnapshotStore {
         }
     }
 
-    /// The bytes of a snapshot in place.
-    pub(crate) fn source(&self, last: LogId) -> Result<SnapshotSource, SnapshotFileError> {
+    /// The bytes of a snapshot in place, to send.
+    ///
+    /// # Errors
+    /// There is none, or what is there does not fit.
+    pub fn source(&self, last: LogId) -> Result<SnapshotSource, SnapshotFileError> {
         SnapshotSource::open(&*self.vfs, &self.dir, self.cluster, last)
     }
 
-    /// The right to receive; `None` while another is being received.
-    pub(crate) fn receive_slot(self: &Arc<Self>) -> Option<ReceiveSlot> {
-        let taken = self.receiving.swap(true, Ordering::AcqRel);
-        (!taken).then(|| ReceiveSlot(Arc::clone(self)))
+    /// Begins to receive the snapshot up to `last`.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn receiver(&self, last: LogId) -> Result<SnapshotReceiver, SnapshotFileError> {
+        SnapshotReceiver::create(&*self.vfs, &self.dir, self.cluster, last)
     }
 
-    /// Begins to receive the snapshot up to `last`.
-    pub(crate) fn receiver(&self, last: LogId) -> Result<SnapshotReceiver, SnapshotFileError> {
-        SnapshotReceiver::create(&*self.vfs, &self.dir, self.cluster, last)
+    /// Ends receiving: checks and syncs the whole file. `None` if it is whole and yet not what was offered.
+    ///
+    /// # Errors
+    /// What does not fit, or the disk's.
+    pub fn received(
+        &self,
+        file: SnapshotReceiver,
+        offered: &SnapshotMeta,
+    ) -> Result<Option<SnapshotInfo>, SnapshotFileError> {
+        let info = file.finish()?;
+        Ok(Some(info).filter(|info| info.meta == *offered))
+    }
+
+    /// Removes what was received of the snapshot up to `last` and is not needed. A failure costs room until the next
+    /// open removes it.
+    pub fn discard(&self, last: LogId) {
+        let _ = self.vfs.remove(&self.dir.join(layout::snapshot_received(last)));
     }
 }
 

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use raft_core::{Body, Epoch, Message, NodeId};
 use raft_net::{IncomingSnapshot, SnapshotError, SnapshotOffer, SnapshotRefusal, Transport};
-use raft_wal::snapshot_file::{SnapshotFileError, SnapshotReceiver, SnapshotSource};
+use raft_wal::snapshot_file::{SnapshotFileError, SnapshotSource};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -53,24 +53,21 @@ fn failed<S>(inputs: &mpsc::UnboundedSender<DriverInput<S>>, to: NodeId, epoch: 
     let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
 }
 
-/// Receives an offered snapshot to its end; a whole one is handed to the driver.
+/// Receives an accepted snapshot to its end; a whole one is handed to the driver.
 pub(crate) async fn receive<S: Send + 'static>(
     incoming: IncomingSnapshot,
     store: Arc<SnapshotStore>,
     inputs: mpsc::UnboundedSender<DriverInput<S>>,
 ) {
     let from = incoming.offer().from;
-    let Some(slot) = store.receive_slot() else {
-        incoming.refuse(SnapshotRefusal::Busy).await;
-        return;
-    };
-    match receive_whole(incoming, store).await {
-        Ok(message) => {
-            let _ = inputs.send(DriverInput::SnapshotReceived(message));
+    let input = match receive_whole(incoming, store).await {
+        Ok(message) => DriverInput::SnapshotReceived(message),
+        Err(error) => {
+            warn!(%from, %error, "a snapshot was not received");
+            DriverInput::SnapshotGone
         }
-        Err(error) => warn!(%from, %error, "a snapshot was not received"),
-    }
-    drop(slot);
+    };
+    let _ = inputs.send(input);
 }
 
 async fn receive_whole(
@@ -80,7 +77,8 @@ async fn receive_whole(
     let offer = incoming.offer().clone();
     let last = offer.meta.last;
     info!(from = %offer.from, index = last.index.0, bytes = offer.length, "receiving a snapshot");
-    let mut file = match blocking(move || store.receiver(last)).await {
+    let opened = Arc::clone(&store);
+    let mut file = match blocking(move || opened.receiver(last)).await {
         Ok(file) => file,
         Err(refusal) => {
             incoming.refuse(refusal.clone()).await;
@@ -102,10 +100,9 @@ async fn receive_whole(
             }
         };
     }
-    let whole = blocking(move || SnapshotReceiver::finish(file)).await.and_then(|info| {
-        // What the leader said it would be is what the file says it is.
-        if info.meta == offer.meta { Ok(()) } else { Err(SnapshotRefusal::Damaged) }
-    });
+    let meta = offer.meta.clone();
+    let received = blocking(move || store.received(file, &meta)).await;
+    let whole = received.and_then(|info| info.map(|_| ()).ok_or(SnapshotRefusal::Damaged));
     stream.finish(whole.clone()).await?;
     whole?;
     Ok(offer.to_message())

@@ -26,7 +26,7 @@ use crate::{
     error::{CorruptionKind, Damage, WalError},
     latency::Latencies,
     log::{self, Log, Segment, SegmentFile},
-    open,
+    open::{self, DirLock},
     options::Options,
     record::{self, State},
     report::{OpenReport, Stats},
@@ -122,6 +122,19 @@ impl Engine {
     /// As [`Wal::open_with`](crate::Wal::open_with).
     pub fn open(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Engine, OpenReport), WalError> {
         open::open(vfs, dir, options)
+    }
+
+    /// As [`Wal::open_locked`](crate::Wal::open_locked).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_locked(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        options: Options,
+        lock: DirLock,
+    ) -> Result<(Engine, OpenReport), WalError> {
+        open::open_locked(vfs, dir, options, lock)
     }
 
     /// Queues a write for the next [`flush`](Self::flush).

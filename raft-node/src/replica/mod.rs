@@ -7,19 +7,22 @@
 //!
 //! Invariant: every `W` and every `R` handed in comes out exactly once, with an answer, a failure or a job.
 
+mod effects;
+mod incoming;
 mod pending;
+mod reads;
 mod snapshots;
 mod waiting;
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use raft_core::{
-    Apply, Event, Fetch, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft,
-    ReadError, ReadToken, Ready, SnapshotMeta, StepError, Write,
+    Apply, Event, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError,
+    Ready, SnapshotMeta, StepError,
 };
 
-use self::{pending::Pending, snapshots::SnapshotPolicy, waiting::Waiting};
+pub use self::effects::{Effects, Forward, ForwardOutcome, Job};
+use self::{incoming::Incoming, pending::Pending, reads::Reads, snapshots::SnapshotPolicy, waiting::Waiting};
 use crate::error::ClientError;
 
 /// How long after a refusal the same leader is asked again.
@@ -59,72 +62,6 @@ impl Default for Limits {
     }
 }
 
-/// Everything to be done since the last call of [`Replica::take_effects`]. Each part may be carried out at once.
-#[derive(Debug)]
-#[must_use]
-pub struct Effects<W, R> {
-    /// For the peers.
-    pub messages: Vec<Message>,
-    /// For the log, in this order. More than one where a first one had consequences of its own.
-    pub writes: Vec<Write>,
-    /// For the applier, in this order.
-    pub jobs: Vec<Job<W, R>>,
-    /// For the log's readers.
-    pub fetches: Vec<Fetch>,
-    /// The log may forget everything up to here.
-    pub compact: Option<LogIndex>,
-    /// Commands for another node.
-    pub forwards: Vec<Forward>,
-    /// Commands that ended without reaching the state machine.
-    pub failed: Vec<(W, ClientError)>,
-    /// Reads that ended without reaching the state machine.
-    pub failed_reads: Vec<(R, ClientError)>,
-    /// For logs and metrics.
-    pub events: Vec<Event>,
-    /// Replies to commands that were forwarded.
-    pub replies: Vec<(W, Bytes)>,
-}
-
-/// Work for the applier.
-#[derive(Debug)]
-pub enum Job<W, R> {
-    /// Apply these entries; `waiters` names by position who gets which reply.
-    Apply {
-        /// Committed, in order.
-        entries: raft_core::Entries,
-        /// Position in `entries`, and who waits for its reply.
-        waiters: Vec<(usize, W)>,
-    },
-    /// Serve these reads on the state as it is at this point of the queue.
-    Reads(Vec<R>),
-    /// Replace the state by this snapshot.
-    Restore(SnapshotMeta),
-    /// Take a view of the state as it is at this point and write it out.
-    TakeSnapshot,
-}
-
-/// A command on its way to the leader.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forward {
-    /// The leader as far as this node knows.
-    pub to: NodeId,
-    /// This node's number for it, echoed in the answer.
-    pub request: u64,
-    /// The command.
-    pub proposal: Proposal,
-}
-
-/// What the leader said of a forwarded command.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ForwardOutcome {
-    /// Committed and applied; the state machine's reply.
-    Reply(Bytes),
-    /// Not taken, for certain: may be tried elsewhere.
-    NotLeader,
-    /// Failed in the way the error tells.
-    Failed(ClientError),
-}
-
 /// One node's decisions.
 #[derive(Debug)]
 pub struct Replica<W, R> {
@@ -141,17 +78,16 @@ pub struct Replica<W, R> {
     next_forward: u64,
     /// When to give up on commands that were sent to somebody who does not lead any more.
     abandon_at: Option<Instant>,
-    /// Reads gathered since the last call of `take_effects`; they share one token.
-    gathering: Vec<WaitingRead<R>>,
-    /// Reads whose index is being asked for.
-    reads: BTreeMap<ReadToken, Vec<WaitingRead<R>>>,
-    reads_count: usize,
-    next_read: u64,
-    /// Reads whose index is known and not yet handed to the applier, in order of that index.
-    confirmed: BTreeMap<LogIndex, Vec<R>>,
+    reads: Reads<R>,
     /// Everything up to here is in the applier's queue.
     handed_out: LogIndex,
     snapshots: SnapshotPolicy,
+    /// The snapshot on its way from a leader.
+    incoming: Incoming,
+    /// The applier is to restore this snapshot and has not done so yet.
+    restoring: Option<LogIndex>,
+    /// What the log may forget once it has: older snapshots go with it, and one of them may be the one it still needs.
+    compact_then: Option<LogIndex>,
     out: Effects<W, R>,
 }
 
@@ -162,44 +98,6 @@ struct Forwarded<W> {
     proposal: Proposal,
     /// When the request came in: bounds the search for a leader.
     since: Instant,
-}
-
-#[derive(Debug)]
-struct WaitingRead<R> {
-    read: R,
-    since: Instant,
-}
-
-impl<W, R> Default for Effects<W, R> {
-    fn default() -> Effects<W, R> {
-        Effects {
-            messages: Vec::new(),
-            writes: Vec::new(),
-            jobs: Vec::new(),
-            fetches: Vec::new(),
-            compact: None,
-            forwards: Vec::new(),
-            failed: Vec::new(),
-            failed_reads: Vec::new(),
-            events: Vec::new(),
-            replies: Vec::new(),
-        }
-    }
-}
-
-impl<W, R> Effects<W, R> {
-    fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-            && self.writes.is_empty()
-            && self.jobs.is_empty()
-            && self.fetches.is_empty()
-            && self.compact.is_none()
-            && self.forwards.is_empty()
-            && self.failed.is_empty()
-            && self.failed_reads.is_empty()
-            && self.events.is_empty()
-            && self.replies.is_empty()
-    }
 }
 
 impl<W, R> Replica<W, R> {
@@ -214,13 +112,12 @@ impl<W, R> Replica<W, R> {
             forwards: BTreeMap::new(),
             next_forward: 1,
             abandon_at: None,
-            gathering: Vec::new(),
-            reads: BTreeMap::new(),
-            reads_count: 0,
-            next_read: 1,
-            confirmed: BTreeMap::new(),
+            reads: Reads::default(),
             handed_out: restored,
             snapshots: SnapshotPolicy::new(limits.snapshot_log_bytes, snapshot_bytes),
+            incoming: Incoming::Nothing,
+            restoring: None,
+            compact_then: None,
             out: Effects::default(),
         }
     }
@@ -307,12 +204,11 @@ impl<W, R> Replica<W, R> {
 
     /// Takes a linearizable read of a client of this node.
     pub fn read(&mut self, now: Now, read: R) {
-        if self.reads_count >= self.limits.reads_max {
+        if self.reads.count() + self.waiting.reads() >= self.limits.reads_max {
             self.out.failed_reads.push((read, ClientError::Busy));
-            return;
+        } else {
+            self.reads.gather(read, now.instant);
         }
-        self.reads_count += 1;
-        self.gathering.push(WaitingRead { read, since: now.instant });
     }
 
     /// Takes a read of whatever this node has applied.
@@ -328,7 +224,36 @@ impl<W, R> Replica<W, R> {
     /// # Errors
     /// The core refused it; nothing changed.
     pub fn handle(&mut self, now: Now, input: Input) -> Result<(), StepError> {
+        if let Input::Persisted(id) = input {
+            self.incoming.persisted(id);
+        }
+        if let Input::Applied(index) = input
+            && self.restoring.is_some_and(|restoring| index >= restoring)
+        {
+            self.restoring = None;
+            self.out.compact = self.out.compact.max(self.compact_then.take());
+        }
         self.raft.handle(now, input)
+    }
+
+    /// A leader offers a snapshot: whether to receive it. One at a time, until the log has renamed its file or it is
+    /// [gone](Self::snapshot_gone): a second one under the same name would put half a file in the place of a whole one.
+    pub fn accept_snapshot(&mut self) -> bool {
+        self.incoming.accept()
+    }
+
+    /// The accepted snapshot has arrived whole, verified and synced under its temporary name.
+    ///
+    /// # Errors
+    /// The core refused it; nothing changed.
+    pub fn snapshot_received(&mut self, now: Now, message: Message) -> Result<(), StepError> {
+        self.incoming.arrived(&message);
+        self.raft.handle(now, Input::Message(message))
+    }
+
+    /// The accepted snapshot broke off on its way, or what was received of it is removed.
+    pub fn snapshot_gone(&mut self) {
+        self.incoming = Incoming::Nothing;
     }
 
     /// A local snapshot is complete: its file is synced and in place.
@@ -360,6 +285,7 @@ impl<W, R> Replica<W, R> {
             self.raft.next_deadline(),
             self.waiting.oldest().map(|since| since.plus_millis(self.limits.leader_wait_ms)),
             self.pending.oldest().map(|since| since.plus_millis(request_timeout)),
+            self.reads.oldest_confirmed().map(|since| since.plus_millis(request_timeout)),
             forwards,
             self.retry_at,
             self.abandon_at,
@@ -388,8 +314,10 @@ impl<W, R> Replica<W, R> {
         }
         let (commands, reads) = self.waiting.expire(|since| waited(since, self.limits.leader_wait_ms));
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::NoLeader)));
-        self.reads_count -= reads.len();
         self.out.failed_reads.extend(reads.into_iter().map(|r| (r, ClientError::NoLeader)));
+        // The leader's index is known and what leads there does not come: this node is cut off, or far behind.
+        let behind = self.reads.expire_confirmed(|since| waited(since, self.limits.request_timeout_ms));
+        self.out.failed_reads.extend(behind.into_iter().map(|r| (r, ClientError::NoLeader)));
         if self.abandon_at.is_some_and(|at| now.instant >= at) {
             self.abandon_at = None;
             let leader = self.raft.leader();
@@ -408,6 +336,7 @@ impl<W, R> Replica<W, R> {
             self.digest(now, ready);
             self.start_reads(now);
         }
+        self.out.discard = self.out.discard.or(self.incoming.settle());
         if self.out.is_empty() { None } else { Some(std::mem::take(&mut self.out)) }
     }
 
@@ -421,12 +350,8 @@ impl<W, R> Replica<W, R> {
         }
         let (commands, reads) = self.waiting.expire(|_| true);
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::ShuttingDown)));
-        let under_way = std::mem::take(&mut self.reads).into_values().flatten();
-        let gathered = std::mem::take(&mut self.gathering);
-        let confirmed = std::mem::take(&mut self.confirmed).into_values().flatten();
-        let reads = reads.into_iter().chain(under_way.chain(gathered).map(|w| w.read)).chain(confirmed);
+        let reads = reads.into_iter().chain(self.reads.drain());
         self.out.failed_reads.extend(reads.map(|r| (r, ClientError::ShuttingDown)));
-        self.reads_count = 0;
     }
 
     fn offer(&mut self, now: Now, proposal: Proposal, waiter: W, since: Instant) {
@@ -479,26 +404,21 @@ impl<W, R> Replica<W, R> {
 
     /// Asks for one index for all reads gathered so far: they began before the round that confirms it.
     fn start_reads(&mut self, now: Now) {
-        if self.gathering.is_empty() {
-            return;
-        }
-        let token = ReadToken(self.next_read);
-        let gathered = std::mem::take(&mut self.gathering);
+        let Some(token) = self.reads.next_token() else { return };
         match self.raft.read(now, token) {
-            Ok(()) => {
-                self.next_read += 1;
-                self.reads.insert(token, gathered);
+            Ok(()) => self.reads.asked(),
+            Err(ReadError::NoLeader) => {
+                let reads = self.reads.take_gathered();
+                self.wait_reads(now, reads);
             }
-            Err(ReadError::NoLeader) => self.wait_reads(now, gathered),
-            Err(ReadError::Busy) => self.fail_reads(gathered, &ClientError::Busy),
-            Err(ReadError::Halted) => self.fail_reads(gathered, &ClientError::ShuttingDown),
+            Err(ReadError::Busy) => self.fail_gathered(&ClientError::Busy),
+            Err(ReadError::Halted) => self.fail_gathered(&ClientError::ShuttingDown),
         }
     }
 
-    fn wait_reads(&mut self, now: Now, reads: Vec<WaitingRead<R>>) {
-        for WaitingRead { read, since } in reads {
+    fn wait_reads(&mut self, now: Now, reads: Vec<(R, Instant)>) {
+        for (read, since) in reads {
             if now.instant >= since.plus_millis(self.limits.leader_wait_ms) {
-                self.reads_count -= 1;
                 self.out.failed_reads.push((read, ClientError::NoLeader));
             } else {
                 self.waiting.push_read(read, since);
@@ -507,28 +427,29 @@ impl<W, R> Replica<W, R> {
         self.retry_soon(now);
     }
 
-    fn fail_reads(&mut self, reads: Vec<WaitingRead<R>>, error: &ClientError) {
-        self.reads_count -= reads.len();
-        self.out.failed_reads.extend(reads.into_iter().map(|w| (w.read, error.clone())));
+    fn fail_gathered(&mut self, error: &ClientError) {
+        let reads = self.reads.take_gathered();
+        self.out.failed_reads.extend(reads.into_iter().map(|(read, _)| (read, error.clone())));
     }
 
     fn digest(&mut self, now: Now, ready: Ready) {
         self.out.messages.extend(ready.messages);
+        if let Some(write) = &ready.write {
+            self.incoming.written(write);
+        }
         self.out.writes.extend(ready.write);
         self.out.fetches.extend(ready.fetches);
-        self.out.compact = self.out.compact.max(ready.compact);
         for apply in ready.apply {
             self.hand_out(apply);
         }
+        if self.restoring.is_some() {
+            self.compact_then = self.compact_then.max(ready.compact);
+        } else {
+            self.out.compact = self.out.compact.max(ready.compact);
+        }
         for outcome in ready.reads {
-            let Some(reads) = self.reads.remove(&outcome.token) else { continue };
-            match outcome.index {
-                Some(index) => {
-                    self.reads_count -= reads.len();
-                    self.confirmed.entry(index).or_default().extend(reads.into_iter().map(|w| w.read));
-                }
-                None => self.wait_reads(now, reads),
-            }
+            let unconfirmed = self.reads.answered(outcome.token, outcome.index);
+            self.wait_reads(now, unconfirmed);
         }
         self.serve_confirmed();
         let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
@@ -552,7 +473,7 @@ impl<W, R> Replica<W, R> {
         for (proposal, waiter, since) in commands {
             self.offer(now, proposal, waiter, since);
         }
-        self.gathering.extend(reads.into_iter().map(|(read, since)| WaitingRead { read, since }));
+        reads.into_iter().for_each(|(read, since)| self.reads.gather(read, since));
     }
 
     fn hand_out(&mut self, apply: Apply) {
@@ -579,6 +500,7 @@ impl<W, R> Replica<W, R> {
                 }
                 self.handed_out = meta.last.index;
                 self.snapshots.restored();
+                self.restoring = Some(meta.last.index);
                 self.out.jobs.push(Job::Restore(*meta));
             }
         }
@@ -586,12 +508,7 @@ impl<W, R> Replica<W, R> {
 
     /// Reads go into the applier's queue behind the entries they must see (SAFETY R2).
     fn serve_confirmed(&mut self) {
-        while let Some(entry) = self.confirmed.first_entry() {
-            if *entry.key() > self.handed_out {
-                break;
-            }
-            self.out.jobs.push(Job::Reads(entry.remove()));
-        }
+        self.out.jobs.extend(self.reads.take_confirmed(self.handed_out).map(Job::Reads));
     }
 }
 

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use raft_core::{
     Body, ConfState, Config, Epoch, Incarnation, LogId, Member, Message, RoleKind, Round, Term, Timestamp,
 };

@@ -36,6 +36,11 @@ impl<W, R> Waiting<W, R> {
         self.commands.len() + self.reads.len()
     }
 
+    /// How many of them are reads.
+    pub(super) fn reads(&self) -> usize {
+        self.reads.len()
+    }
+
     pub(super) fn has_commands(&self) -> bool {
         !self.commands.is_empty()
     }
