@@ -72,7 +72,7 @@ pub(crate) fn check(operations: &[Operation]) -> Verdict {
         .filter_map(|operation| Some(Entry { operation, need: seen.need(operation)? }))
         .collect();
     entries.sort_by_key(|entry| entry.operation.called);
-    Search::new(&entries).run()
+    Search::new(&entries, seen.grown()).run()
 }
 
 /// An operation as the search takes it.
@@ -108,6 +108,7 @@ struct Seen<'a> {
     numbers: [bool; KEYS],
     /// The key was overwritten or deleted at some time, perhaps.
     erased: [bool; KEYS],
+    counted: [bool; KEYS],
     /// When the last read of the key was called, and when the last other operation on it ended.
     last_read: [u64; KEYS],
     last_end: [u64; KEYS],
@@ -125,6 +126,7 @@ impl<'a> Seen<'a> {
                     *seen.tokens.entry(token).or_default() += 1;
                 }
                 seen.erased[key] |= matches!(step, Step::Set(..) | Step::Take(_));
+                seen.counted[key] |= matches!(step, Step::Incr(_));
                 let Some((at, _)) = operation.answered else { continue };
                 match (step, answer) {
                     (Step::Get(_), Some(Answer::Text(text))) => {
@@ -141,6 +143,15 @@ impl<'a> Seen<'a> {
             }
         }
         seen
+    }
+
+    /// The longest text read from each key that only grows: each of its values is the beginning of that, or goes on
+    /// behind it.
+    fn grown(&self) -> [Option<&'a str>; KEYS] {
+        std::array::from_fn(|key| {
+            let longest = self.texts[key].iter().map(|(text, _)| *text).max_by_key(|text| text.len());
+            longest.filter(|_| !self.erased[key] && !self.counted[key])
+        })
     }
 
     /// `None` if it makes no difference whether it happened.
@@ -265,6 +276,7 @@ impl Step {
 struct Search<'a> {
     /// In the order of their calls.
     entries: &'a [Entry<'a>],
+    grown: [Option<&'a str>; KEYS],
     done: Vec<u64>,
     /// Operations that happened and are not done.
     left: usize,
@@ -280,9 +292,10 @@ struct Frame {
 }
 
 impl<'a> Search<'a> {
-    fn new(entries: &'a [Entry<'a>]) -> Search<'a> {
+    fn new(entries: &'a [Entry<'a>], grown: [Option<&'a str>; KEYS]) -> Search<'a> {
         Search {
             entries,
+            grown,
             done: vec![0; entries.len().div_ceil(64)],
             left: entries.iter().filter(|entry| entry.need != Need::May).count(),
             order: Vec::new(),
@@ -307,7 +320,8 @@ impl<'a> Search<'a> {
                 }
                 continue;
             };
-            let Some(state) = self.entries[candidate].operation.apply(&frame.state) else { continue };
+            let state = self.entries[candidate].operation.apply(&frame.state);
+            let Some(state) = state.filter(|state| self.grows(state)) else { continue };
             self.mark(candidate, true);
             if self.seen.len() >= STATES_MAX {
                 return Verdict::Undecided(self.report());
@@ -320,6 +334,13 @@ impl<'a> Search<'a> {
             }
         }
         Verdict::Linearizable
+    }
+
+    fn grows(&self, state: &State) -> bool {
+        state.iter().zip(self.grown).all(|(value, grown)| {
+            let (value, grown) = (value.as_deref().unwrap_or(""), grown.unwrap_or(""));
+            grown.starts_with(value) || value.starts_with(grown)
+        })
     }
 
     fn is_done(&self, entry: usize) -> bool {

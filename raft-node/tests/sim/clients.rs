@@ -57,6 +57,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Clients {
     pub(crate) requests: Vec<Request>,
     words: u64,
+    /// How long a value is, so that logs and snapshots grow.
+    pub(crate) padding: usize,
 }
 
 impl Clients {
@@ -112,7 +114,7 @@ impl Clients {
             5 => Step::Take(0),
             _ => {
                 self.words += 1;
-                Step::Set(0, format!("v{}.", self.words))
+                Step::Set(0, format!("v{}.{:2$}", self.words, "", self.padding))
             }
         }
     }
@@ -227,6 +229,15 @@ fn answer(reply: Reply) -> Result<Answer, String> {
         Reply::Null => Ok(Answer::Text(None)),
         Reply::Bulk(bytes) => Ok(Answer::Text(Some(String::from_utf8(bytes.to_vec()).unwrap()))),
         Reply::Error(_) => Ok(Answer::Error),
-        other => Err(format!("unexpected reply {other:?}")),
+        other @ (Reply::Simple(_)
+        | Reply::NullArray
+        | Reply::Array(_)
+        | Reply::Set(_)
+        | Reply::Map(_)
+        | Reply::Push(_)
+        | Reply::Double(_)
+        | Reply::Bool(_)
+        | Reply::BigNumber(_)
+        | Reply::Verbatim(..)) => Err(format!("unexpected reply {other:?}")),
     }
 }

@@ -39,8 +39,14 @@ pub(crate) struct Storm {
     pub(crate) apply_max: Time,
     pub(crate) fetch_failure: u64,
     pub(crate) transfer_failure: u64,
+    /// Snapshots that are offered twice.
+    pub(crate) offered_again: u64,
+    /// Between two pieces of a snapshot.
+    pub(crate) transfer_pause_max: Time,
     pub(crate) down_max: Time,
     pub(crate) think_max: Time,
+    /// Bytes of a value.
+    pub(crate) padding: usize,
 }
 
 /// A fault that is started on purpose.
@@ -99,7 +105,10 @@ impl Storm {
             apply_max: random.pick(&[50, 2000, 30_000]),
             fetch_failure: random.pick(&[0, 100]),
             transfer_failure: random.pick(&[0, 20, 100]),
-            down_max: random.pick(&[20, 200, 1000]) * MILLI,
+            offered_again: random.pick(&[0, 1000]),
+            transfer_pause_max: random.pick(&[1, 10, 100]) * MILLI,
+            padding: random.pick(&[0, 100, 1000]),
+            down_max: random.pick(&[20, 200, 1000, 3000]) * MILLI,
             think_max: random.pick(&[2, 10, 40]) * MILLI,
         }
     }
@@ -113,6 +122,8 @@ impl Storm {
             apply_max: 500,
             fetch_failure: 0,
             transfer_failure: 0,
+            offered_again: 0,
+            transfer_pause_max: MILLI,
             down_max: 20 * MILLI,
             think_max: 10 * MILLI,
             ..self.clone()

@@ -47,11 +47,12 @@ impl Ghost {
 
     /// E2: one vote per term, over all crashes. A candidate's request is its vote for itself.
     pub(crate) fn sent(&mut self, message: &Message) -> Result<(), String> {
-        let vote = match message.body {
-            Body::RequestVoteReply { granted: true, .. } => message.to,
-            Body::RequestVote { .. } => message.from,
-            _ => return Ok(()),
-        };
+        let granted = matches!(message.body, Body::RequestVoteReply { granted: true, .. });
+        let own = matches!(message.body, Body::RequestVote { .. });
+        let vote = if own { message.from } else { message.to };
+        if !granted && !own {
+            return Ok(());
+        }
         let first = *self.votes.entry((message.term, message.from)).or_insert(vote);
         if first == vote {
             return Ok(());
@@ -71,7 +72,9 @@ impl Ghost {
             let entry = entry.clone();
             self.oracle.apply::<()>(std::slice::from_ref(&entry), Vec::new());
             if entry.kind == EntryKind::Command {
-                for key in &self.keys {
+                let named =
+                    |key: &&String| entry.payload.windows(key.len()).any(|bytes| bytes == key.as_bytes());
+                for key in self.keys.iter().filter(named) {
                     let value = text(self.oracle.state(), key);
                     let versions = self.versions.entry(key.clone()).or_default();
                     if versions.last().is_none_or(|(_, last)| *last != value) {

@@ -3,6 +3,9 @@
 //!
 //! `RAFT_NODE_SEEDS=N` sets how many seeds each size of cluster runs, `RAFT_NODE_FIRST_SEED` where they begin.
 
+#![cfg(test)]
+#![allow(clippy::print_stdout, reason = "traces and what was covered")]
+
 #[path = "../history/mod.rs"]
 mod history;
 
@@ -20,7 +23,7 @@ mod world;
 use coverage::Coverage;
 use world::{Options, World};
 
-/// Seeds that `cargo test` runs for each size.
+/// Seeds that `cargo test` runs for each size of cluster.
 const SEEDS: u64 = 60;
 
 fn setting(name: &str) -> Option<u64> {
@@ -51,27 +54,29 @@ fn run(options: Options) -> Coverage {
     );
 }
 
-fn runs(nodes: usize) {
-    let first = setting("RAFT_NODE_FIRST_SEED").unwrap_or(0);
-    let seeds = setting("RAFT_NODE_SEEDS").unwrap_or(SEEDS);
+fn runs(nodes: usize, first: u64, seeds: u64) -> Coverage {
     let mut coverage = Coverage::default();
     for seed in first..first + seeds {
         coverage.merge(&run(Options { nodes, seed, trace: false }));
     }
     println!("{nodes} nodes, {seeds} seeds: {coverage:?}");
+    coverage
+}
+
+#[test]
+fn three_and_five_nodes_in_storms_stay_linearizable() {
+    let first = setting("RAFT_NODE_FIRST_SEED").unwrap_or(0);
+    let seeds = setting("RAFT_NODE_SEEDS").unwrap_or(SEEDS);
+    let mut coverage = Coverage::default();
+    std::thread::scope(|scope| {
+        let sizes = [3, 5].map(|nodes| scope.spawn(move || runs(nodes, first, seeds)));
+        for size in sizes {
+            coverage.merge(&size.join().unwrap());
+        }
+    });
     if seeds >= SEEDS {
         assert_eq!(coverage.missing(), [], "these never occurred, so nothing was tested by them");
     }
-}
-
-#[test]
-fn three_nodes_in_storms_stay_linearizable() {
-    runs(3);
-}
-
-#[test]
-fn five_nodes_in_storms_stay_linearizable() {
-    runs(5);
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) struct Process {
 }
 
 pub(crate) enum DiskWork {
-    Write(Write),
+    Write(Box<Write>),
     Compact(LogIndex),
 }
 
@@ -475,7 +475,7 @@ impl World {
         }
         for write in writes {
             self.trace(|_| format!("{} {}", id(place), describe(&write)));
-            self.disk_work(place, DiskWork::Write(write));
+            self.disk_work(place, DiskWork::Write(Box::new(write)));
         }
         if self.interrupted(place) {
             return Ok(());

@@ -24,25 +24,11 @@ pub(crate) struct Transfer {
     from: (usize, u64),
     to: (usize, u64),
     message: Message,
+    epoch: Epoch,
+    meta: SnapshotMeta,
     source: SnapshotSource,
     offset: u64,
     receiver: Option<SnapshotReceiver>,
-}
-
-impl Transfer {
-    fn epoch(&self) -> Epoch {
-        match self.message.body {
-            Body::InstallSnapshot { epoch, .. } => epoch,
-            _ => unreachable!("only snapshots are transferred"),
-        }
-    }
-
-    fn meta(&self) -> &SnapshotMeta {
-        match &self.message.body {
-            Body::InstallSnapshot { meta, .. } => meta,
-            _ => unreachable!("only snapshots are transferred"),
-        }
-    }
 }
 
 impl World {
@@ -254,16 +240,27 @@ impl World {
         }
     }
 
-    /// A leader offers the snapshot that a message names.
-    pub(crate) fn send_snapshot(&mut self, from: usize, message: Message) {
+    /// A leader sends a snapshot, and at times again: its core gives a transfer up after a while.
+    pub(crate) fn send_snapshot(&mut self, node: usize, message: Message) {
+        let run = self.nodes[node].run;
+        if self.random.chance(self.storm.offered_again) {
+            let (later, message) = (self.random.between(1, 500) * MILLI, Box::new(message.clone()));
+            self.plan_in(later, Event::Offer { node, run, message });
+        }
+        self.offer_snapshot(node, message);
+    }
+
+    pub(crate) fn offer_snapshot(&mut self, from: usize, message: Message) {
         let run = self.nodes[from].run;
         let to = place(message.to);
         let Some(process) = self.nodes[from].process() else { return };
-        let Body::InstallSnapshot { epoch, ref meta, .. } = message.body else { return };
+        let Body::InstallSnapshot { epoch, meta, .. } = &message.body else { return };
+        let (epoch, meta) = (*epoch, SnapshotMeta::clone(meta));
         match process.snapshots.source(meta.last) {
             Ok(source) => {
                 let to = (to, self.nodes[to].run);
-                let transfer = Transfer { from: (from, run), to, message, source, offset: 0, receiver: None };
+                let from = (from, run);
+                let transfer = Transfer { from, to, message, epoch, meta, source, offset: 0, receiver: None };
                 self.transfers.push(Some(transfer));
                 let transfer = self.transfers.len() - 1;
                 self.plan_in(500, Event::Transfer { transfer });
@@ -297,7 +294,7 @@ impl World {
                 self.tell_sender(&transfer);
                 return Ok(());
             }
-            match process.snapshots.receiver(transfer.meta().last) {
+            match process.snapshots.receiver(transfer.meta.last) {
                 Ok(receiver) => transfer.receiver = Some(receiver),
                 Err(_) => {
                     process.replica.snapshot_gone();
@@ -309,7 +306,7 @@ impl World {
         };
         let left = transfer.source.info().file_bytes - transfer.offset;
         if left > 0 {
-            let length = usize::try_from(left.min(700)).unwrap();
+            let length = usize::try_from(left.min(1500)).unwrap();
             let bytes: Bytes =
                 transfer.source.read_at(transfer.offset, length).map_err(|error| error.to_string())?;
             let written = receiver.write(transfer.offset, &bytes);
@@ -324,12 +321,12 @@ impl World {
             return self.go_on(number, transfer);
         }
         let Some(receiver) = transfer.receiver.take() else { return Ok(()) };
-        let received = process.snapshots.received(receiver, transfer.meta());
+        let received = process.snapshots.received(receiver, &transfer.meta);
         if self.strikes(to) {
             return Ok(());
         }
         if let Ok(Some(_)) = received {
-            self.trace(|_| format!("{} received snapshot {}", id(to), transfer.meta().last));
+            self.trace(|_| format!("{} received snapshot {}", id(to), transfer.meta.last));
             self.coverage.note(Mark::SnapshotSent);
             self.give(to, Local::SnapshotReceived(transfer.message.clone()));
             // The last word may be lost on its way back.
@@ -351,8 +348,8 @@ impl World {
         if self.strikes(to) {
             return Ok(());
         }
-        let delay = self.storm.weather.delay(&mut self.random);
-        self.plan_in(delay, Event::Transfer { transfer: number });
+        let pause = self.random.between(100, self.storm.transfer_pause_max);
+        self.plan_in(pause, Event::Transfer { transfer: number });
         Ok(())
     }
 
@@ -368,7 +365,7 @@ impl World {
 
     fn tell_sender(&mut self, transfer: &Transfer) {
         let ((node, run), to) = (transfer.from, id(transfer.to.0));
-        let local = Local::Core(Input::SnapshotFailed { to, epoch: transfer.epoch() });
+        let local = Local::Core(Input::SnapshotFailed { to, epoch: transfer.epoch });
         self.plan_in(300, Event::Local { node, run, local });
     }
 

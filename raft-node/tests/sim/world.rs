@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raft_core::{Config, NodeId, SnapshotMeta};
+use raft_core::{Config, Message, NodeId, SnapshotMeta};
 use raft_node::state_machine::SnapshotView;
 use raft_wal::vfs::sim::SimVfs;
 
@@ -45,6 +45,7 @@ pub(crate) enum Event {
     Disk { node: usize, run: u64 },
     Apply { node: usize, run: u64 },
     WriteSnapshot { node: usize, run: u64, meta: Box<SnapshotMeta>, view: Box<dyn SnapshotView> },
+    Offer { node: usize, run: u64, message: Box<Message> },
     Transfer { transfer: usize },
     Client { client: usize },
     Connect,
@@ -136,17 +137,6 @@ impl World {
             self.step()?;
         }
         self.read_everything_everywhere()?;
-        eprintln!(
-            "seed {} ms {} steps {} requests {} history {:?} unknown {:?}",
-            self.options.seed,
-            self.now / 1000,
-            self.steps,
-            self.clients.requests.len(),
-            (0..OBJECTS).map(|o| self.clients.history(o).len()).collect::<Vec<_>>(),
-            (0..OBJECTS)
-                .map(|o| self.clients.history(o).iter().filter(|o| o.answered.is_none()).count())
-                .collect::<Vec<_>>()
-        );
         for object in 0..OBJECTS {
             match history::check(&self.clients.history(object)) {
                 Verdict::Linearizable => {}
@@ -205,6 +195,10 @@ impl World {
             Event::WriteSnapshot { node, run, meta, view } if self.lives(node, run) => {
                 self.write_snapshot(node, *meta, view)
             }
+            Event::Offer { node, run, message } if self.lives(node, run) => {
+                self.offer_snapshot(node, *message);
+                Ok(())
+            }
             Event::Transfer { transfer } => self.transfer(transfer),
             Event::Client { client } => {
                 self.call(client);
@@ -217,7 +211,13 @@ impl World {
             Event::Fault => self.fault(),
             Event::Phase => self.next_phase(),
             // Of a run that has ended.
-            _ => Ok(()),
+            Event::FoundingTick { .. }
+            | Event::Local { .. }
+            | Event::Turn { .. }
+            | Event::Disk { .. }
+            | Event::Apply { .. }
+            | Event::WriteSnapshot { .. }
+            | Event::Offer { .. } => Ok(()),
         }
     }
 
@@ -247,6 +247,7 @@ impl World {
             return;
         }
         let run = self.nodes[node].run;
+        self.clients.padding = self.storm.padding;
         let request = self.clients.call(&mut self.random, client, self.now, (node, run));
         self.submit(request);
     }
@@ -325,6 +326,7 @@ impl World {
 
 /// Settings so small that every limit is met.
 fn small_config(random: &mut Random) -> Config {
+    let trailing = random.pick(&[0, 0, 10, 40]);
     let mut size = |low, high| usize::try_from(random.between(low, high)).unwrap();
     Config {
         heartbeat_ms: 30,
@@ -338,7 +340,7 @@ fn small_config(random: &mut Random) -> Config {
         uncommitted_bytes_max: size(4000, 40_000),
         apply_bytes_max: size(300, 4000),
         unapplied_bytes_max: size(1000, 8000),
-        trailing_entries: size(0, 40) as u64,
+        trailing_entries: trailing,
         snapshot_timeout_ms: 500,
         ..Config::new(NodeId(1), 0)
     }
