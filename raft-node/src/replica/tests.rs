@@ -257,3 +257,67 @@ fn a_new_leader_ends_the_wait_for_the_old_one() {
     let failed = settle(&mut replica, at(50 + FORMER_LEADER_MS)).failed;
     assert_eq!(failed, [("write", ClientError::OutcomeUnknown)]);
 }
+
+/// A snapshot from n2, which leads term 1.
+fn snapshot(index: u64, conf: &ConfState) -> Message {
+    let last = LogId::new(1, index);
+    let meta = raft_core::SnapshotMeta { last, conf: conf.clone(), ..raft_core::SnapshotMeta::default() };
+    let body = Body::InstallSnapshot { epoch: Epoch(1), round: Round(1), meta: Box::new(meta) };
+    Message { from: NodeId(2), to: NodeId(1), term: Term(1), body }
+}
+
+/// What is received has one temporary name until the log has renamed it: a second one would put half a file in the
+/// place of a whole one.
+#[test]
+fn a_second_snapshot_is_not_accepted_before_the_first_has_its_mark() {
+    let mut replica = replica(3);
+    let conf = replica.raft().conf().clone();
+    assert!(replica.accept_snapshot() && !replica.accept_snapshot());
+    replica.snapshot_received(at(10), snapshot(5, &conf)).unwrap();
+    assert!(!replica.accept_snapshot());
+    let effects = replica.take_effects(at(10)).unwrap();
+    let write = effects.writes.iter().find(|write| write.snapshot.is_some()).unwrap();
+    assert!(!replica.accept_snapshot(), "its mark is not durable yet");
+    replica.handle(at(11), Input::Persisted(write.id)).unwrap();
+    assert!(replica.accept_snapshot());
+}
+
+#[test]
+fn a_snapshot_that_broke_off_or_is_not_needed_makes_room_for_the_next() {
+    let mut replica = replica(3);
+    let conf = replica.raft().conf().clone();
+    assert!(replica.accept_snapshot());
+    replica.snapshot_gone();
+    assert!(replica.accept_snapshot());
+    replica.snapshot_received(at(10), snapshot(5, &conf)).unwrap();
+    let _ = settle(&mut replica, at(10));
+    // The same again is of no use: its file is removed before another one may come.
+    assert!(replica.accept_snapshot());
+    replica.snapshot_received(at(20), snapshot(5, &conf)).unwrap();
+    let effects = replica.take_effects(at(20)).unwrap();
+    assert_eq!(effects.discard, Some(LogId::new(1, 5)));
+    assert!(!replica.accept_snapshot());
+    replica.snapshot_gone();
+    assert!(replica.accept_snapshot());
+}
+
+/// A compaction takes older snapshots with it, also the one that the applier has been told to restore.
+#[test]
+fn the_log_forgets_nothing_while_a_snapshot_is_to_be_restored() {
+    let mut replica = replica(3);
+    let conf = replica.raft().conf().clone();
+    for (now, index) in [(10, 5), (20, 9)] {
+        replica.snapshot_received(at(now), snapshot(index, &conf)).unwrap();
+        let effects = replica.take_effects(at(now)).unwrap();
+        assert_eq!(effects.compact, None);
+        let write = effects.writes.last().unwrap().id;
+        replica.handle(at(now), Input::Persisted(write)).unwrap();
+        let effects = replica.take_effects(at(now)).unwrap();
+        assert_eq!(effects.compact, None, "the applier has not restored {index} yet");
+        assert!(effects.jobs.iter().any(|job| matches!(job, Job::Restore(_))));
+    }
+    replica.handle(at(30), Input::Applied(LogIndex(5))).unwrap();
+    assert!(replica.take_effects(at(30)).is_none_or(|effects| effects.compact.is_none()));
+    replica.handle(at(31), Input::Applied(LogIndex(9))).unwrap();
+    assert_eq!(replica.take_effects(at(31)).unwrap().compact, Some(LogIndex(9)));
+}
