@@ -263,7 +263,7 @@ impl World {
     fn take_part(&mut self, place: usize, data_dir: DataDir) -> Result<(), String> {
         let pin = data_dir.pin().ok_or("D3: a log without a pin")?;
         self.ghost.founded(&pin)?;
-        let start = data_dir.start();
+        let (incarnation, start) = (data_dir.incarnation(), data_dir.start());
         let options = WalOptions {
             seed: self.random.next(),
             tail_bytes: self.config.tail_bytes_max,
@@ -283,7 +283,8 @@ impl World {
         if machine.position().last.index > LogIndex::ZERO {
             self.coverage.note(Mark::RestoredAtStart);
         }
-        let config = Config { id: id(place), start, seed: self.random.next(), ..self.config.clone() };
+        let config =
+            Config { id: id(place), incarnation, start, seed: self.random.next(), ..self.config.clone() };
         let now = self.clock(place);
         let raft = Raft::new(config, recovered, now).map_err(|error| format!("{}: {error}", id(place)))?;
         let limits = Limits {
