@@ -269,7 +269,9 @@ impl World {
             tail_bytes: self.config.tail_bytes_max,
             ..WalOptions::new(pin.cluster, id(place), pin.conf_state()).with_segment_bytes(64 << 10)
         };
-        let opened = match Opened::open(data_dir, options, Engine::open_locked, Kv::new()) {
+        // These disks tear and lose what was not synced, and nothing else: damage is a bug, not a case for repair.
+        let no_repair = |_: &mut Engine| Err(raft_wal::WalError::Closed);
+        let opened = match Opened::open(data_dir, options, Engine::open_locked, no_repair, Kv::new()) {
             Ok(opened) => opened,
             Err(error) => return self.start_failed(place, &error),
         };
