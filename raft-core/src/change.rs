@@ -17,8 +17,7 @@ pub struct ConfChange {
     pub learners: Vec<NodeId>,
     /// What is known of those that are new, or new about the others; who is not named keeps what was agreed on.
     pub members: Vec<(NodeId, Member)>,
-    /// Make voters of nodes that have not caught up, or that are not even learners yet. Commits may have to wait for
-    /// them.
+    /// Make voters of learners that have not caught up. Commits may have to wait for them.
     pub force: bool,
 }
 

@@ -193,6 +193,8 @@ pub enum TransferOutcome {
     TimedOut,
     /// A change of the membership took the target's vote: this node still leads, and proposals go on.
     TargetDemoted,
+    /// This node left the cluster meanwhile and does not hear who leads it.
+    Unknown,
     /// Somebody else leads now.
     Overtaken {
         /// Who.

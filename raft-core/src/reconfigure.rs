@@ -19,9 +19,7 @@ impl Leader {
             return Err(ChangeError::InProgress);
         }
         let next = change::next(current, wanted, shared.id())?;
-        if !wanted.force {
-            self.check_promoted(shared, current, &next)?;
-        }
+        self.check_promoted(shared, &next, wanted.force)?;
         if !self.commits_own_term(shared) {
             return Err(ChangeError::NotReady);
         }
@@ -54,6 +52,7 @@ impl Leader {
                 return Next::Stay;
             }
             // It led to the end without counting itself (dissertation 4.2.2; SAFETY M5).
+            self.abort_transfer(shared, TransferOutcome::Unknown);
             self.say_farewell(shared);
             return Next::Follow;
         }
@@ -78,20 +77,18 @@ impl Leader {
         committed
     }
 
-    /// A node without a vote gets one only after it has caught up (dissertation 4.2.1).
-    fn check_promoted(
-        &self,
-        shared: &Shared,
-        current: &ConfState,
-        next: &ConfState,
-    ) -> Result<(), ChangeError> {
+    /// A node without a vote gets one only after it has caught up (dissertation 4.2.1), or if the operator insists. In
+    /// any case it must know that it is a learner: one that came back with an empty directory gives no vote before.
+    fn check_promoted(&self, shared: &Shared, next: &ConfState, force: bool) -> Result<(), ChangeError> {
+        let (current, known) = (shared.log.conf(), shared.log.conf_id().index);
         let (last, now) = (shared.log.last().index, shared.now.instant);
         let timeout_ms = shared.config.election_timeout_min_ms;
         for id in change::promoted(current, next) {
             let peer = self.peers.get(&id).filter(|_| current.is_learner(id));
             let Some(peer) = peer else { return Err(ChangeError::NotALearner { id }) };
             let matched = peer.matched();
-            if peer.regressed || !peer.rounds.is_done(matched, last, now, timeout_ms) {
+            let close = force || peer.rounds.is_done(matched, last, now, timeout_ms);
+            if peer.regressed || matched < known || !close {
                 return Err(ChangeError::TooFarBehind { id, matched, last });
             }
         }

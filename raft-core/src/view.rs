@@ -1,7 +1,7 @@
 //! What a core shows of itself: plain looks at its state, for the runtime, status pages and checks.
 
 use crate::{
-    ConfState, HaltReason, LogId, LogIndex, NodeId, PeerStatus, Raft, RoleKind, SnapshotMeta, Term,
+    ConfState, HaltReason, Instant, LogId, LogIndex, NodeId, PeerStatus, Raft, RoleKind, SnapshotMeta, Term,
     Timestamp, progress::Progress, raft::Role,
 };
 
@@ -119,6 +119,14 @@ impl Raft {
     pub fn transfer_target(&self) -> Option<NodeId> {
         match &self.role {
             Role::Leader(leader) => leader.transfer_target(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// When a handover that goes on is given up.
+    pub fn transfer_deadline(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer_deadline(),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
     }

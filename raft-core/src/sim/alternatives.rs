@@ -28,7 +28,15 @@ impl Sim {
         };
         let Message { from, to, term, .. } = *message;
         let message = Message { from, to, term, body };
-        self.network.send(message, snapshot, &mut self.agenda, &mut self.random, &mut self.coverage);
+        let directories = (self.disks[n].incarnation, self.disks[place(to)].incarnation);
+        self.network.send(
+            message,
+            snapshot,
+            directories,
+            &mut self.agenda,
+            &mut self.random,
+            &mut self.coverage,
+        );
         matches!(self.phase, Phase::Storm { .. }) && self.random.chance(500)
     }
 
@@ -56,7 +64,8 @@ impl Sim {
         for message in std::mem::take(&mut self.nodes[n].answers) {
             self.coverage.hit(Mark::AnswerRepeated);
             let delay = self.random.below(200 * MILLI);
-            self.network.repeat(message, delay, &mut self.agenda);
+            let directories = (self.disks[place(message.from)].incarnation, self.disks[n].incarnation);
+            self.network.repeat(message, directories, delay, &mut self.agenda);
         }
     }
 }

@@ -23,6 +23,9 @@ impl Sim {
             self.propose(n, 0)?;
             return Ok(());
         }
+        if self.random.chance(self.storm.changes) {
+            return self.reconfigure();
+        }
         match self.random.below(20) {
             0..=11 => {
                 for _ in 0..self.random.between(1, 4) {

@@ -100,6 +100,56 @@ marks! {
     CampaignForced,
     /// A node started with less than the highest priority.
     LowPriority,
+    /// A leader that was handing over took an input (X1).
+    TransferUnderWay,
+    /// A transfer ended with the target leading.
+    TransferDone,
+    /// A transfer came to its deadline.
+    TransferTimedOut,
+    /// A transfer ended because the target lost its vote.
+    TransferTargetDemoted,
+    /// A transfer ended with somebody else leading.
+    TransferOvertaken,
+    /// A change of the membership was taken.
+    ChangeTaken,
+    /// A change was refused because one was under way (M1).
+    ChangeInProgress,
+    /// A change was refused because nothing of the term was committed (M1).
+    ChangeNotReady,
+    /// A change was refused because a learner was behind.
+    PromotionRefused,
+    /// A change to what can never be was refused (M8).
+    ImpossibleChangeRefused,
+    /// The membership changed in one step (M3).
+    SimpleChange,
+    /// A joint configuration was entered (M3).
+    JointEntered,
+    /// A joint configuration was left (M4).
+    JointLeft,
+    /// A joint configuration was left by a leader of a later term (M4).
+    JointLeftByNewLeader,
+    /// A configuration was cut off with the log (M2).
+    ConfRolledBack,
+    /// A learner got a vote.
+    LearnerPromoted,
+    /// A leader began to remove itself (M5).
+    LeaderToGo,
+    /// A leader that found no successor removed itself (M5).
+    LeaderRemovedItself,
+    /// A node campaigned that its own latest configuration does without (M6).
+    CampaignOutsideOwnConf,
+    /// A node was told that it is no member any more.
+    RemovedTold,
+    /// A node found out that it is no member any more.
+    RemovedHeard,
+    /// A stranger's later term reached a leader that its members follow (E10).
+    StrangersTerm,
+    /// A snapshot was taken or installed whose configuration is joint (M7).
+    SnapshotWithJointConf,
+    /// A disk was lost (D2).
+    DiskWiped,
+    /// A message from or to another data directory than the configuration names was dropped (D2).
+    OtherDirectoryRefused,
     /// A leader was elected.
     LeaderElected,
     /// A leader was elected while the one before still took itself for the leader.

@@ -20,10 +20,14 @@
 use std::collections::VecDeque;
 
 use super::{
+    confs::{Confs, InForce},
     coverage::{Coverage, Mark},
     random::{Random, mix},
 };
-use crate::{ConfState, Entry, EntryKind, HardState, LogId, LogIndex, NodeId, Recovered, SnapshotMeta, Term};
+use crate::{
+    ConfState, Entry, EntryKind, HardState, Incarnation, LogId, LogIndex, NodeId, Recovered, SnapshotMeta,
+    Term,
+};
 use crate::{TermRun, Write, WriteId};
 
 /// The hash of a log up to an entry, given the hash up to the one before. Equal hashes: equal histories.
@@ -39,6 +43,7 @@ pub(super) struct Log {
     start: LogId,
     start_hash: u64,
     items: VecDeque<(Entry, u64)>,
+    confs: Confs,
 }
 
 impl Log {
@@ -80,17 +85,34 @@ impl Log {
     pub(super) fn push(&mut self, entry: Entry) -> u64 {
         let before = self.items.back().map_or(self.start_hash, |(_, hash)| *hash);
         let hash = chain(before, &entry);
+        self.confs.push(&entry);
         self.items.push_back((entry, hash));
         hash
     }
 
     pub(super) fn truncate_after(&mut self, index: LogIndex) {
         self.items.truncate(count(index.distance(self.start.index)));
+        self.confs.truncate_after(index);
     }
 
     /// Starts anew behind a snapshot.
-    pub(super) fn reset(&mut self, start: LogId, hash: u64) {
-        *self = Log { start, start_hash: hash, items: VecDeque::new() };
+    pub(super) fn reset(&mut self, meta: &SnapshotMeta, hash: u64) {
+        *self = Log {
+            start: meta.last,
+            start_hash: hash,
+            items: VecDeque::new(),
+            confs: Confs::of(meta.conf_id, meta.conf.clone()),
+        };
+    }
+
+    /// The configuration in force.
+    pub(super) fn conf(&self) -> &InForce {
+        self.confs.at(LogIndex(u64::MAX))
+    }
+
+    /// The configuration that was in force at an index; the oldest one known before that.
+    pub(super) fn conf_at(&self, index: LogIndex) -> &InForce {
+        self.confs.at(index)
     }
 
     /// Drops every entry up to and including `index`.
@@ -166,7 +188,7 @@ impl Image {
         }
         if let (Some(mark), Some(snapshot)) = (&write.snapshot, snapshot) {
             if mark.resets_log {
-                self.log.reset(mark.meta.last, snapshot.hash);
+                self.log.reset(&mark.meta, snapshot.hash);
             }
             self.snapshot = snapshot;
         }
@@ -188,6 +210,8 @@ pub(super) struct Stored {
 /// The disk and the process's log writer in front of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
+    /// Which data directory this is: another one after it was lost.
+    pub(super) incarnation: Incarnation,
     /// On the medium.
     pub(super) durable: Image,
     /// Whom the node voted for in each term, as far as that ever was on the medium.
@@ -205,10 +229,17 @@ pub(super) struct Disk {
 
 impl Disk {
     /// A disk that was founded with this configuration.
-    pub(super) fn founded(conf: ConfState) -> Disk {
+    pub(super) fn founded(conf: ConfState, incarnation: Incarnation) -> Disk {
         let mut disk = Disk::default();
+        disk.durable.log.confs = Confs::of(LogId::ZERO, conf.clone());
         disk.durable.snapshot.meta.conf = conf;
+        disk.incarnation = incarnation;
         disk
+    }
+
+    /// Another disk comes in the place of this one, whose syncs are void.
+    pub(super) fn replace(&mut self, by: Disk) {
+        *self = Disk { sync: self.sync + 1, ..by };
     }
 
     /// Hands a write to the log.

@@ -104,7 +104,15 @@ impl Sim {
                 self.nodes[n].clock.wall = self.random.below(1 << 42);
             }
             Fault::Transfer => self.hand_over(n)?,
-            Fault::AbsurdTerm => self.deliver_absurd(n, other)?,
+            Fault::LoseDisk => {
+                if self.random.chance(250) {
+                    self.wipe(n);
+                }
+            }
+            Fault::AbsurdTerm => {
+                self.deliver_absurd(n, other)?;
+                self.deliver_strange(other)?;
+            }
             Fault::PeerNews => {
                 if self.is_up(n) && self.nodes[n].paused_until <= now {
                     let died = self.random.chance(500);
@@ -121,7 +129,10 @@ impl Sim {
         let whole = |disk: &Disk| disk.durable.promised().is_none();
         let promised = self.disks.iter().map(|disk| disk.durable.bound()).max();
         let others = || self.disks.iter().enumerate().filter(|(other, disk)| *other != n && whole(disk));
-        let majority = others().count() > self.disks.len() / 2;
+        let majority = self.can_spare(n);
+        if !majority && !self.is_as_founded() {
+            return;
+        }
         if !majority && !others().any(|(_, disk)| Some(disk.durable.log.last()) == promised) {
             return;
         }
@@ -158,12 +169,17 @@ impl Sim {
             let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
             if core.transfer_leadership(now, id(to)).is_ok() {
                 self.coverage.hit(Mark::TransferStarted);
+                self.after_input(n)?;
+                if self.random.chance(200) {
+                    return self.demote(n, id(to));
+                }
             }
             return self.after_input(n);
         }
         self.coverage.hit(Mark::CampaignForced);
         let message = Message { from: leader, to: id(to), term, body: Body::TimeoutNow };
-        self.network.send(message, None, &mut self.agenda, &mut self.random, &mut self.coverage);
+        let directories = (self.disks[n].incarnation, self.disks[to].incarnation);
+        self.network.send(message, None, directories, &mut self.agenda, &mut self.random, &mut self.coverage);
         Ok(())
     }
 }

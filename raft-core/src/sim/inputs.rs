@@ -1,12 +1,17 @@
 //! What a core is handed: messages and everything else, and what it then shows.
 
+use std::sync::Arc;
+
 use super::{
     Sim,
     clock::{Event, MILLI},
     coverage::Mark,
     network::{Parcel, id, place},
     node::place8,
-    rules::{Checked, View, check, e6_pre_vote_changes_nothing, e13_absurd_term_refused},
+    rules::{
+        Checked, View, check, e6_pre_vote_changes_nothing, e10_not_deposed_by_stranger,
+        e13_absurd_term_refused,
+    },
     trace,
 };
 use crate::{Body, Input, Instant, LogId, LogIndex, Message, Now, RoleKind, Term};
@@ -16,7 +21,7 @@ impl Sim {
     pub(super) fn deliver(&mut self, slot: u32) -> Checked {
         let Some(parcel) = self.network.arrive(slot, &mut self.coverage) else { return Ok(()) };
         let n = place(parcel.message.to);
-        if !self.is_up(n) {
+        if !self.is_up(n) || !self.is_let_in(n, &parcel) {
             return Ok(());
         }
         let until = self.nodes[n].paused_until;
@@ -33,6 +38,10 @@ impl Sim {
         let Some(core) = &self.nodes[n].core else { return Ok(()) };
         let before = (core.term(), core.role(), core.next_deadline());
         self.ghost.receives(n, &message, now.instant, &mut self.coverage);
+        let stranger = before.1 == RoleKind::Leader
+            && message.term > before.0
+            && !core.conf().contains(message.from)
+            && self.ghost.has_quorum(n, now.instant);
         let (from, term, pre_vote) =
             (message.from, message.term, matches!(message.body, Body::PreVote { .. }));
         let asks = match &message.body {
@@ -61,11 +70,37 @@ impl Sim {
         }
         self.keep_answer(&message);
         self.handle(n, now, Input::Message(message))?;
+        if stranger && let Some(core) = &self.nodes[n].core {
+            self.coverage.hit(Mark::StrangersTerm);
+            e10_not_deposed_by_stranger(id(n), from, before.0, core.term())?;
+        }
         if pre_vote && let Some(core) = &self.nodes[n].core {
             let after = (core.term(), core.role(), core.next_deadline());
             e6_pre_vote_changes_nothing(id(n), &before, &after)?;
         }
         self.after_input(n)
+    }
+
+    /// Whether the receiver takes what the sender says: as the handshake of the product judges, by the data directory
+    /// that its configuration names for the sender (D2). Who has another one and goes by a later configuration may lead,
+    /// which is how the receiver learns of it; nothing else.
+    fn is_let_in(&mut self, n: usize, parcel: &Parcel) -> bool {
+        let (from, to) = parcel.directories;
+        let message = &parcel.message;
+        let conf = self.ghost.members[n].log.conf();
+        let named = conf.1.members.get(&message.from).map(|member| member.incarnation);
+        let let_in = to == self.disks[n].incarnation
+            && (!named.is_some_and(|named| named.is_other(from))
+                || from == self.disks[place(message.from)].incarnation
+                    && self.ghost.members[place(message.from)].log.conf().0.index > conf.0.index
+                    && matches!(
+                        message.body,
+                        Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. }
+                    ));
+        if !let_in {
+            self.coverage.hit(Mark::OtherDirectoryRefused);
+        }
+        let_in
     }
 
     /// A message with a term that cannot be.
@@ -87,6 +122,24 @@ impl Sim {
         let refused = core.handle(now, Input::Message(message)).is_err();
         self.coverage.hit(Mark::AbsurdTermRefused);
         e13_absurd_term_refused(id(n), refused, before, core.term())
+    }
+
+    /// A node that is no member, and came to a later term somewhere, asks the leader for its vote.
+    pub(super) fn deliver_strange(&mut self, from: usize) -> Checked {
+        let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
+        let n = place(leader);
+        let now = self.nodes[n].clock.now(self.agenda.now());
+        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+        if core.term() != term || core.conf().contains(id(from)) || !self.ghost.has_quorum(n, now.instant) {
+            return Ok(());
+        }
+        let body = Body::RequestVote { campaign: crate::CampaignId(1), last: LogId::ZERO, transfer: true };
+        let message = Message { from: id(from), to: leader, term: term.next(), body };
+        let done = core.handle(now, Input::Message(message));
+        check(done.is_ok(), "E10", || format!("{leader} refused a stranger: {done:?}"))?;
+        self.coverage.hit(Mark::StrangersTerm);
+        e10_not_deposed_by_stranger(leader, id(from), term, core.term())?;
+        self.after_input(n)
     }
 
     /// One input and all that follows from it at once.
@@ -124,16 +177,27 @@ impl Sim {
 
     /// Compares what the core shows with what it showed, then hands out its work, or waits for more inputs.
     pub(super) fn after_input(&mut self, n: usize) -> Checked {
-        let Some(core) = &self.nodes[n].core else { return Ok(()) };
+        let node = &mut self.nodes[n];
+        let Some(core) = &node.core else { return Ok(()) };
         if let Err(broken) = core.check() {
             let rule = broken.split(':').next().unwrap_or(broken);
             return check(false, rule, || format!("{} says of itself: {broken}", id(n)));
         }
-        let view =
-            View { term: core.term(), role: core.role(), leader: core.leader(), commit: core.commit() };
-        let led = self.ghost.members[n].role == RoleKind::Leader;
+        if core.conf_id() != node.conf.0 {
+            node.conf = (core.conf_id(), Arc::new(core.conf().clone()));
+        }
+        let view = View {
+            term: core.term(),
+            role: core.role(),
+            leader: core.leader(),
+            commit: core.commit(),
+            now: node.clock.now(self.agenda.now()).instant,
+            conf: node.conf.clone(),
+            transfer: core.transfer_target().zip(core.transfer_deadline()),
+        };
+        let (led, leads) = (self.ghost.members[n].role == RoleKind::Leader, view.role == RoleKind::Leader);
         self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
-        if !led && view.role == RoleKind::Leader {
+        if !led && leads {
             self.repeat_answers(n);
         }
         for committed in self.ghost.unreported() {

@@ -10,6 +10,8 @@
 //!   what has been cut since.
 //! - **Time** ([`clock`]): monotonic clocks start anywhere and drift by up to two per cent, wall clocks are off and
 //!   jump, processes stand still. A runtime may gather inputs for a while before it asks for the output.
+//! - **Membership** ([`admin`]): any set of voters and learners is asked for at any moment, disks are lost and their
+//!   nodes come back with empty ones, nodes join and leave.
 //! - **Peers**: messages with impossible terms, handovers at any moment, news of deaths that may be wrong.
 //!
 //! Never: a changed message, a forged sender, a disk that forgets what it has synced.
@@ -22,9 +24,11 @@
 //! A step is one event: one input to a core, one crash, one request of a client. Everything follows from
 //! [`Options`]; a [`Failure`] prints the command that plays it again.
 
+mod admin;
 mod alternatives;
 mod clients;
 mod clock;
+mod confs;
 mod coverage;
 mod disk;
 mod faults;
@@ -56,12 +60,12 @@ pub use self::{
     coverage::{Coverage, Mark},
     rules::Violation,
 };
-use crate::{ConfState, Config, Member, NodeId};
+use crate::{ConfState, Config, Incarnation, Member, NodeId};
 
 /// What determines a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How many nodes, 1 to 9, all of them voters.
+    /// How many nodes, 1 to 9. In storms some may have to join first.
     pub nodes: usize,
     /// Everything else that is random.
     pub seed: u64,
@@ -87,6 +91,10 @@ pub struct Sim {
     random: Random,
     network: Network,
     disks: Vec<Disk>,
+    /// What the cluster began with: whoever joins later begins with it too.
+    founding: ConfState,
+    /// The latest data directory that was made.
+    incarnations: u64,
     nodes: Vec<Node>,
     ghost: Ghost,
     workload: Workload,
@@ -135,9 +143,11 @@ impl Sim {
         let mut random = Random::new(options.seed.wrapping_mul(2) ^ options.nodes as u64);
         let storms = options.faults == Faults::Storms;
         let config = if storms { small_config(&mut random) } else { Config::new(NodeId(1), 0) };
-        let conf = ConfState::of_voters((0..options.nodes).map(|n| {
+        // In half of the runs some nodes have yet to join.
+        let outside = if storms && random.chance(500) { random.index(options.nodes.min(3)) } else { 0 };
+        let founding = ConfState::of_voters((0..options.nodes - outside).map(|n| {
             let address = format!("node{n}:7402");
-            (id(n), Member { incarnation: crate::Incarnation(n as u64 + 1), address })
+            (id(n), Member { incarnation: Incarnation(n as u64 + 1), address })
         }));
         let mut agenda = Agenda::default();
         agenda.plan(0, Event::Client);
@@ -150,9 +160,17 @@ impl Sim {
             options,
             agenda,
             network: Network::new(options.nodes),
-            disks: vec![Disk::founded(conf); options.nodes],
+            disks: (0..options.nodes)
+                .map(|n| Disk::founded(founding.clone(), Incarnation(n as u64 + 1)))
+                .collect(),
+            incarnations: options.nodes as u64,
             nodes: (0..options.nodes).map(|_| Node::new()).collect(),
-            ghost: Ghost::new(options.nodes, config.election_timeout_min_ms),
+            ghost: Ghost::new(
+                options.nodes,
+                (config.election_timeout_min_ms, config.election_timeout_max_ms),
+                founding.clone(),
+            ),
+            founding,
             workload: Workload::new(options.nodes),
             config,
             storms,

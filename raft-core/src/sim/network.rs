@@ -10,7 +10,7 @@ use super::{
     disk::Snapshot,
     random::Random,
 };
-use crate::{Body, Message, NodeId};
+use crate::{Body, Incarnation, Message, NodeId};
 
 /// How bad the wires are. Shares are per mille.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Parcel {
     pub(super) message: Message,
     /// The file that goes with an [`Body::InstallSnapshot`].
     pub(super) snapshot: Option<Snapshot>,
+    /// Between which data directories the connection was made.
+    pub(super) directories: (Incarnation, Incarnation),
     /// Sent before this number of others on its link, to tell when order is lost.
     number: u64,
 }
@@ -71,6 +73,7 @@ impl Network {
         &mut self,
         message: Message,
         snapshot: Option<Snapshot>,
+        directories: (Incarnation, Incarnation),
         agenda: &mut Agenda,
         random: &mut Random,
         coverage: &mut Coverage,
@@ -85,7 +88,7 @@ impl Network {
             coverage.hit(Mark::MessageLost);
             return false;
         }
-        let parcel = Parcel { message, snapshot, number: self.sent[link] };
+        let parcel = Parcel { message, snapshot, directories, number: self.sent[link] };
         if random.chance(self.weather.duplication) {
             coverage.hit(Mark::MessageDuplicated);
             let delay = self.delay(link, random, coverage);
@@ -97,8 +100,14 @@ impl Network {
     }
 
     /// Delivers once more what has arrived before.
-    pub(super) fn repeat(&mut self, message: Message, delay: Time, agenda: &mut Agenda) {
-        self.dispatch(Parcel { message, snapshot: None, number: 0 }, delay, agenda);
+    pub(super) fn repeat(
+        &mut self,
+        message: Message,
+        directories: (Incarnation, Incarnation),
+        delay: Time,
+        agenda: &mut Agenda,
+    ) {
+        self.dispatch(Parcel { message, snapshot: None, directories, number: 0 }, delay, agenda);
     }
 
     /// Takes out what a [`Event::Deliver`] announced; nothing if the link was cut meanwhile.

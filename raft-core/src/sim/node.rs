@@ -1,11 +1,12 @@
 //! One simulated node: the runtime around a core. It hands the core its inputs and carries out what the core hands
 //! out, effect by effect, and may crash between any two of them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Sim,
     clock::{Event, MILLI, NEVER, NodeClock, Time},
+    confs::InForce,
     coverage::Mark,
     disk::{Snapshot, chain},
     network::id,
@@ -24,6 +25,8 @@ pub(super) struct Node {
     pub(super) run: u32,
     pub(super) clock: NodeClock,
     pub(super) paused_until: Time,
+    /// The configuration in force, as the core shows it.
+    pub(super) conf: InForce,
     /// The next sync fails.
     pub(super) sync_fails: bool,
     /// When its timer event is due.
@@ -88,6 +91,7 @@ impl Node {
             run: 0,
             clock: NodeClock::default(),
             paused_until: 0,
+            conf: InForce::default(),
             sync_fails: false,
             timer: NEVER,
             drain_planned: false,
@@ -136,6 +140,7 @@ impl Sim {
         let run = self.nodes[n].run + 1;
         let mut config = self.config.clone();
         config.id = id(n);
+        config.incarnation = self.disks[n].incarnation;
         config.start = StartNumber(u64::from(run));
         config.seed = self.random.next();
         if self.storms && self.random.chance(300) {
@@ -162,8 +167,9 @@ impl Sim {
             Err(error) => return check(false, "START", || format!("{} does not start: {error}", id(n))),
         };
         let image = &self.disks[n].durable;
-        self.ghost.starts(n, image);
+        self.ghost.starts(n, image, self.disks[n].incarnation);
         self.nodes[n] = Node {
+            conf: (core.conf_id(), Arc::new(core.conf().clone())),
             core: Some(core),
             run,
             clock,

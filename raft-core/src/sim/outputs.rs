@@ -1,16 +1,19 @@
 //! What a core hands out, carried out effect by effect. A crash may come between any two.
 
+use std::sync::Arc;
+
 use super::{
     Sim,
     clock::{Event, MILLI},
+    confs::InForce,
     coverage::Mark,
     disk::Stored,
-    network::id,
+    network::{id, place},
     node::place8,
-    rules::{Checked, answered, check, snapshot_hash},
+    rules::{Checked, answered, check, m2_conf_in_force, snapshot_hash},
     trace,
 };
-use crate::{Body, Message, Raft, Ready, RoleKind};
+use crate::{Body, LogIndex, Message, Raft, Ready, RoleKind};
 
 impl Sim {
     pub(super) fn drain(&mut self, n: usize) -> Checked {
@@ -59,7 +62,20 @@ impl Sim {
             self.nodes[n].files.iter().find(|file| file.meta.last == mark.meta.last).cloned()
         });
         let hash = snapshot.as_ref().map(|snapshot| snapshot.hash);
+        let before = self.ghost.members[n].log.conf().clone();
         self.ghost.hands_out(n, &ready, hash, &self.disks[n].durable, &mut self.coverage)?;
+        if let Some(core) = &self.nodes[n].core {
+            let log = self.ghost.members[n].log.conf();
+            if core.conf_id() != log.0 || self.nodes[n].conf.0 != log.0 {
+                m2_conf_in_force(id(n), &(core.conf_id(), Arc::new(core.conf().clone())), log)?;
+                self.nodes[n].conf = log.clone();
+            }
+        }
+        if ready.events.iter().any(|event| matches!(event, crate::Event::Removed { .. })) {
+            // Nobody there will ever tell what became of what waits.
+            self.coverage.hit(Mark::RemovedHeard);
+            self.workload.restored(n, LogIndex(u64::MAX), &mut self.coverage);
+        }
         let Ready { messages, write, apply, reads, fetches, compact, events: _ } = ready;
         let write = write.map(|write| Stored { write, snapshot });
         debug_assert_eq!(write.as_ref().and_then(snapshot_hash), hash);
@@ -88,7 +104,7 @@ impl Sim {
             if interrupted(&mut left) {
                 return self.interrupt(n);
             }
-            self.send(n, message)?;
+            self.send(n, message, &before)?;
         }
         if let Some(write) = write {
             if interrupted(&mut left) {
@@ -153,9 +169,27 @@ impl Sim {
         }
     }
 
-    fn send(&mut self, n: usize, message: Message) -> Checked {
+    fn send(&mut self, n: usize, message: Message, before: &InForce) -> Checked {
+        let (from, to) = (self.disks[n].incarnation, self.disks[place(message.to)].incarnation);
+        let own = self.ghost.members[n].log.conf();
+        let other = |conf: &InForce| {
+            let named = conf.1.members.get(&message.to).map(|member| member.incarnation);
+            named.is_some_and(|named| named.is_other(to))
+        };
+        // What was said before the configuration named this directory went to the old one.
+        if other(own) || other(before) {
+            // The connection was refused, or it goes by a later configuration and gets answers only.
+            let ahead = self.ghost.members[place(message.to)].log.conf().0.index > own.0.index;
+            if !(ahead && matches!(message.body, Body::AppendReply { .. } | Body::HeartbeatReply { .. })) {
+                self.coverage.hit(Mark::OtherDirectoryRefused);
+                return Ok(());
+            }
+        }
         self.ghost.sends(&message, &self.disks, &mut self.coverage)?;
         self.trace.line(self.agenda.now(), || format!("   send {}", trace::message(&message)));
+        if self.storm.deaf && matches!(message.body, Body::TimeoutNow) {
+            return Ok(());
+        }
         if self.send_alternative(n, &message) {
             return Ok(());
         }
@@ -172,8 +206,14 @@ impl Sim {
                 });
             }
         }
-        let sent =
-            self.network.send(message, snapshot, &mut self.agenda, &mut self.random, &mut self.coverage);
+        let sent = self.network.send(
+            message,
+            snapshot,
+            (from, to),
+            &mut self.agenda,
+            &mut self.random,
+            &mut self.coverage,
+        );
         if let Some((to, epoch)) = broke
             && !sent
         {

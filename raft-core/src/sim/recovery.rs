@@ -9,6 +9,7 @@ use super::{
     schedule::{Phase, Storm},
     workload::Answer,
 };
+use crate::RoleKind;
 
 impl Sim {
     pub(super) fn phase(&mut self) -> Checked {
@@ -28,11 +29,13 @@ impl Sim {
                 if now < settled {
                     return Ok(());
                 }
+                self.mend_membership()?;
                 if self.has_recovered(command) {
                     let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
                     self.trace.line(now, || format!("*** recovered under {leader} in term {term}"));
                     let until = now + 6 * self.election_timeout();
-                    self.phase = Phase::Stable { since: now, until, term };
+                    let given = self.workload.given();
+                    self.phase = Phase::Stable { since: now, until, term, given };
                     return Ok(());
                 }
                 check(now < deadline, "V1", || self.state_of_cluster("no recovery"))?;
@@ -44,11 +47,19 @@ impl Sim {
                     self.phase = Phase::Healing { settled, deadline, command };
                 }
             }
-            Phase::Stable { since, until, term } => {
-                let held = self.ghost.members.iter().all(|member| member.term == term);
+            Phase::Stable { since, until, term, given } => {
+                let held = self.members().all(|n| self.ghost.members[n].term == term);
                 check(held, "V1", || self.state_of_cluster("the term changed without need"))?;
                 if now >= until {
-                    self.workload.r2_reads_are_answered(since + 2 * self.election_timeout())?;
+                    let members: Vec<usize> = self.members().collect();
+                    self.workload.r2_reads_are_answered(&members, since + 2 * self.election_timeout())?;
+                    check(self.has_settled(), "V3", || {
+                        self.state_of_cluster("the membership is not settled")
+                    })?;
+                    for n in 0..self.nodes.len() {
+                        self.ghost.x1_transfers_are_told(n)?;
+                    }
+                    self.workload.x2_every_command_is_answered(&members, given)?;
                     self.coverage.hit(Mark::Healed);
                     self.begin_storm();
                 }
@@ -85,7 +96,7 @@ impl Sim {
                 self.start(n)?;
             }
         }
-        let deadline = settled + 20 * self.election_timeout() + 3 * self.config.snapshot_timeout_ms * MILLI;
+        let deadline = settled + 30 * self.election_timeout() + 3 * self.config.snapshot_timeout_ms * MILLI;
         self.phase = Phase::Healing { settled, deadline, command: None };
         Ok(())
     }
@@ -94,15 +105,23 @@ impl Sim {
         self.config.election_timeout_max_ms * MILLI
     }
 
-    /// V1 and V2: the new command is committed and all nodes have applied the same.
+    /// V1, V2 and V3: the new command is committed, all members have applied the same, and no change is under way.
     fn has_recovered(&self, command: Option<usize>) -> bool {
         let Some(index) = command.and_then(|command| self.workload.committed(command)) else { return false };
-        let term = self.ghost.members[0].term;
-        self.ghost.members.iter().all(|member| member.term == term)
-            && self.nodes.iter().all(|node| {
-                let machine = &node.machine;
-                machine.last.index >= index && self.ghost.is_history(machine.last.index, machine.hash)
+        let Some((term, leader)) = self.ghost.latest_leader() else { return false };
+        self.has_settled()
+            && self.ghost.members[place(leader)].role == RoleKind::Leader
+            && self.members().all(|n| {
+                let machine = &self.nodes[n].machine;
+                self.ghost.members[n].term == term
+                    && machine.last.index >= index
+                    && self.ghost.is_history(machine.last.index, machine.hash)
             })
+    }
+
+    /// Who belongs to the cluster, by the latest configuration that is committed.
+    fn members(&self) -> impl Iterator<Item = usize> {
+        self.ghost.conf().1.members.keys().map(|id| place(*id))
     }
 
     pub(super) fn state_of_cluster(&self, what: &str) -> String {

@@ -9,19 +9,25 @@
 
 mod events;
 mod history;
+mod membership;
 mod plain;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
+pub(super) use self::membership::{e10_not_deposed_by_stranger, m2_conf_in_force};
 pub(super) use self::plain::{
     answered, e6_pre_vote_changes_nothing, e13_absurd_term_refused, r1_read_is_current,
 };
 use super::{
+    confs::{InForce, has_majorities},
     coverage::{Coverage, Mark},
     disk::{Log, Stored, count},
+    network::{id, place},
 };
-use crate::{CampaignId, Entry, Epoch, HardState, Instant};
-use crate::{LogId, LogIndex, NodeId, RoleKind, Term};
+use crate::{
+    CampaignId, ConfState, Entry, Epoch, HardState, Incarnation, Instant, LogId, LogIndex, NodeId, RoleKind,
+    Term,
+};
 
 /// A rule that was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +59,14 @@ pub(super) fn check(holds: bool, rule: &'static str, text: impl FnOnce() -> Stri
 pub(super) struct Ghost {
     pub(super) members: Vec<Member>,
     election_timeout_min: u64,
+    election_timeout_max: u64,
     leaders: BTreeMap<Term, NodeId>,
-    granted: BTreeMap<(Term, NodeId), NodeId>,
+    /// By term, voter and data directory.
+    granted: BTreeMap<(Term, NodeId, Incarnation), NodeId>,
     prefixes: Prefixes,
     committed: Vec<Committed>,
+    /// The founding configuration and every one that was committed since.
+    committed_confs: Vec<InForce>,
     /// How many of `committed` the workload has seen.
     reported: usize,
 }
@@ -102,6 +112,16 @@ pub(super) struct Member {
     campaign: Campaign,
     pre_campaign: Campaign,
     peers: Vec<Peer>,
+    incarnation: Incarnation,
+    /// Its own clock at its last input.
+    now: Instant,
+    /// To whom it is handing over, until when; and the same when it last handed out its work.
+    transfer: Option<(NodeId, Instant)>,
+    transfer_at_drain: Option<(NodeId, Instant)>,
+    transfers_begun: u32,
+    transfers_ended: u32,
+    /// A joint configuration that it saw committed while it led, and when.
+    departs: Option<(LogId, Instant)>,
 }
 
 /// A request for a vote or pre-vote, as its receiver saw it.
@@ -135,28 +155,37 @@ struct Peer {
     acked: LogIndex,
     acked_at_drain: LogIndex,
     acked_before_drain: LogIndex,
-    /// The furthest success of this term.
+    /// The furthest success of this term by this data directory.
     proven: LogIndex,
+    incarnation: Incarnation,
+    /// The last answer that counts, by the leader's clock.
+    heard: Option<Instant>,
 }
 
 /// What a core shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) term: Term,
     pub(super) role: RoleKind,
     pub(super) leader: Option<NodeId>,
     pub(super) commit: LogIndex,
+    pub(super) now: Instant,
+    pub(super) conf: InForce,
+    /// To whom it hands over, and until when.
+    pub(super) transfer: Option<(NodeId, Instant)>,
 }
 
 impl Ghost {
-    pub(super) fn new(nodes: usize, election_timeout_min_ms: u64) -> Ghost {
+    pub(super) fn new(nodes: usize, timeout_ms: (u64, u64), founding: ConfState) -> Ghost {
         Ghost {
             members: vec![Member { peers: vec![Peer::default(); nodes], ..Member::default() }; nodes],
-            election_timeout_min: election_timeout_min_ms * 1000,
+            election_timeout_min: timeout_ms.0 * 1000,
+            election_timeout_max: timeout_ms.1 * 1000,
             leaders: BTreeMap::new(),
             granted: BTreeMap::new(),
             prefixes: Prefixes::default(),
             committed: Vec::new(),
+            committed_confs: vec![(LogId::ZERO, Arc::new(founding))],
             reported: 0,
         }
     }
@@ -211,6 +240,7 @@ impl Member {
         }
         known.acked = known.acked.max(index);
         known.proven = known.proven.max(index);
+        known.heard = Some(self.now);
     }
 
     /// The leader speaks to a peer: what that peer surely had proven two drains ago, if that still counts.
@@ -218,10 +248,13 @@ impl Member {
         if self.role != RoleKind::Leader || term != self.term {
             return None;
         }
+        let named = self.log.conf().1.members.get(&id(peer)).map(|member| member.incarnation);
+        let incarnation = named.unwrap_or_default();
         let known = &mut self.peers[peer];
-        if known.term != term || known.epoch != epoch {
-            let proven = if known.term == term { known.proven } else { LogIndex::ZERO };
-            *known = Peer { term, epoch, proven, ..Peer::default() };
+        if known.term != term || known.epoch != epoch || known.incarnation != incarnation {
+            let goes_on = known.term == term && known.incarnation == incarnation;
+            let (proven, heard) = if goes_on { (known.proven, known.heard) } else { (LogIndex::ZERO, None) };
+            *known = Peer { term, epoch, proven, heard, incarnation, ..Peer::default() };
         }
         Some(known.acked_before_drain).filter(|acked| *acked > self.compacted)
     }
@@ -230,15 +263,14 @@ impl Member {
         if self.role != RoleKind::Leader || self.log.last().term != self.term {
             return;
         }
-        let mut proven: Vec<LogIndex> = self
-            .peers
-            .iter()
-            .enumerate()
-            .filter(|(peer, known)| *peer != node && known.term == self.term)
-            .map(|(_, known)| known.proven)
-            .collect();
-        proven.sort_unstable_by(|one, other| other.cmp(one));
-        let Some(quorum) = proven.get(self.peers.len() / 2 - 1) else { return };
+        let conf = &self.log.conf().1;
+        let proven = |peer: NodeId| {
+            let known = &self.peers[place(peer)];
+            if known.term == self.term { known.proven } else { LogIndex::ZERO }
+        };
+        let reached = |index| has_majorities(conf, |peer| place(peer) == node || proven(peer) >= index);
+        let quorum = conf.voters.iter().map(|id| proven(*id)).filter(|index| reached(*index)).max();
+        let Some(quorum) = &quorum else { return };
         if *quorum > self.commit && self.log.term(*quorum).is_some_and(|term| term < self.term) {
             coverage.hit(Mark::OldTermOnQuorum);
         }
@@ -275,7 +307,7 @@ impl Prefixes {
 }
 
 /// Older requests for votes are forgotten: their answers have left long ago.
-const ASKS_MAX: usize = 32;
+const ASKS_MAX: usize = 128;
 
 /// The snapshot's hash that a stored write carries.
 pub(super) fn snapshot_hash(stored: &Stored) -> Option<u64> {

@@ -20,7 +20,7 @@ pub(super) enum Phase {
     /// must have applied the same (V1, V2).
     Healing { settled: Time, deadline: Time, command: Option<usize> },
     /// The cluster is whole: until then the term may not change (V1).
-    Stable { since: Time, until: Time, term: Term },
+    Stable { since: Time, until: Time, term: Term, given: usize },
 }
 
 /// A fault that is started on purpose. What the network and the crash points add by chance is in [`Storm`].
@@ -58,6 +58,8 @@ pub(super) enum Fault {
     JumpWallClock,
     /// The leader asks a follower to take over.
     Transfer,
+    /// A disk is lost and its node comes back with an empty one.
+    LoseDisk,
     /// A message with an impossible term arrives.
     AbsurdTerm,
     /// A node hears that a peer died or came back, true or not.
@@ -81,6 +83,7 @@ const FAULTS: &[Fault] = &[
     Fault::Pause,
     Fault::JumpWallClock,
     Fault::Transfer,
+    Fault::LoseDisk,
     Fault::AbsurdTerm,
     Fault::PeerNews,
 ];
@@ -104,6 +107,10 @@ pub(super) struct Storm {
     pub(super) sync_max: Time,
     /// Reads of the log that fail.
     pub(super) fetch_failure: u64,
+    /// Every word to campaign is lost.
+    pub(super) deaf: bool,
+    /// Requests of clients in whose place an operator asks for another membership.
+    pub(super) changes: u64,
     /// How long a node stays down at most.
     pub(super) down_max: Time,
     /// The time between two requests of clients.
@@ -123,6 +130,8 @@ impl Storm {
             alternatives: 0,
             sync_max: MILLI,
             fetch_failure: 0,
+            deaf: false,
+            changes: 0,
             down_max: MILLI,
             client_every,
         }
@@ -151,6 +160,8 @@ impl Storm {
             alternatives: pick(random, &[0, 50, 300]),
             sync_max: pick(random, &[1, 5, 30]) * MILLI,
             fetch_failure: pick(random, &[0, 50, 300]),
+            deaf: random.chance(100),
+            changes: pick(random, &[0, 0, 10, 50]),
             down_max: pick(random, &[20, 200, 1000]) * MILLI,
             client_every: pick(random, &[1, 5, 20]) * MILLI,
         }

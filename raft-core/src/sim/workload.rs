@@ -111,8 +111,16 @@ impl Workload {
         })
     }
 
-    /// A node has applied up to here: answers who waited for it.
+    /// A node has applied up to here: answers who waited for it. What an earlier term put further on is lost as well: no
+    /// leader to come has it behind this entry.
     pub(super) fn applied(&mut self, node: usize, entry: LogId, coverage: &mut Coverage) -> Checked {
+        while let Some(last) = self.waiting[node].last_entry()
+            && last.key().0 > entry.index
+            && last.key().1 < entry.term
+        {
+            let ((index, term), number) = last.remove_entry();
+            self.give_up(node, LogId { term, index }, number, coverage)?;
+        }
         while let Some(first) = self.waiting[node].first_entry()
             && first.key().0 <= entry.index
         {
@@ -127,15 +135,33 @@ impl Workload {
                     format!("{} applied command {number} at {at}, committed is {committed:?}", id(node))
                 })?;
             } else {
-                coverage.hit(Mark::ProposalLost);
-                command.answer = Answer::Rejected;
-                let committed = command.committed;
-                check(committed.is_none(), "X2", || {
-                    format!("{} gave up command {number} at {at}, committed is {committed:?}", id(node))
-                })?;
+                self.give_up(node, at, number, coverage)?;
             }
         }
         Ok(())
+    }
+
+    fn give_up(&mut self, node: usize, at: LogId, number: usize, coverage: &mut Coverage) -> Checked {
+        coverage.hit(Mark::ProposalLost);
+        let command = &mut self.commands[number];
+        command.answer = Answer::Rejected;
+        let committed = command.committed;
+        check(committed.is_none(), "X2", || {
+            format!("{} gave up command {number} at {at}, committed is {committed:?}", id(node))
+        })
+    }
+
+    /// How many commands were given.
+    pub(super) fn given(&self) -> usize {
+        self.commands.len()
+    }
+
+    /// X2: no command before that one which a member took is still without an answer.
+    pub(super) fn x2_every_command_is_answered(&self, members: &[usize], before: usize) -> Checked {
+        let silent = members.iter().find_map(|n| {
+            self.waiting[*n].iter().find(|(_, command)| **command < before).map(|at| (id(*n), at))
+        });
+        check(silent.is_none(), "X2", || format!("nobody told what became of {silent:?}"))
     }
 
     /// A node jumped over entries by a snapshot: nobody there can tell what became of what waited.
@@ -198,9 +224,9 @@ impl Workload {
         self.reads.retain(|_, read| read.node != node || read.index.is_none_or(|index| index > applied));
     }
 
-    /// R2: no read asked before `since` still waits for its index.
-    pub(super) fn r2_reads_are_answered(&self, since: Time) -> Checked {
-        let forgotten = self.reads.values().find(|read| read.asked < since);
+    /// R2: no read that a member was asked before `since` still waits for its index.
+    pub(super) fn r2_reads_are_answered(&self, members: &[usize], since: Time) -> Checked {
+        let forgotten = self.reads.values().find(|read| read.asked < since && members.contains(&read.node));
         check(forgotten.is_none(), "R2", || format!("a read was never answered: {forgotten:?}"))
     }
 }
@@ -262,7 +288,7 @@ mod tests {
     fn r2_names_a_read_without_answer_or_answered_twice() {
         let mut workload = Workload::new(1);
         let token = workload.read(0, LogIndex(1), 5);
-        names("R2", workload.r2_reads_are_answered(6));
+        names("R2", workload.r2_reads_are_answered(&[0], 6));
         let outcome = ReadOutcome { token, index: None };
         workload.read_answered(0, outcome, true, &mut Coverage::default()).expect("asked");
         names("R2", workload.read_answered(0, outcome, true, &mut Coverage::default()));

@@ -11,7 +11,8 @@ use super::{
     },
 };
 use crate::{
-    AppendOutcome, Body, Event, HaltReason, Instant, LogId, Message, NodeId, Ready, RoleKind, Write,
+    AppendOutcome, Body, EntryKind, Event, HaltReason, Incarnation, Instant, LogId, Message, NodeId, Ready,
+    RoleKind, Write,
     sim::{
         coverage::{Coverage, Mark},
         disk::{Disk, Image},
@@ -21,7 +22,7 @@ use crate::{
 
 impl Ghost {
     /// A node starts from what its disk holds.
-    pub(in crate::sim) fn starts(&mut self, node: usize, image: &Image) {
+    pub(in crate::sim) fn starts(&mut self, node: usize, image: &Image, incarnation: Incarnation) {
         let nodes = self.members.len();
         self.members[node] = Member {
             term: image.hard_state.term,
@@ -33,6 +34,7 @@ impl Ghost {
             handed: image.snapshot.meta.last.index,
             handed_hash: image.snapshot.hash,
             peers: vec![Peer::default(); nodes],
+            incarnation,
             ..Member::default()
         };
     }
@@ -47,6 +49,7 @@ impl Ghost {
     ) {
         let min = self.election_timeout_min;
         let member = &mut self.members[node];
+        member.now = now;
         let heard = member.contact.is_some_and(|contact| now.micros_since(contact) < min);
         let sticky = member.role == RoleKind::Follower && heard;
         let from = place(message.from);
@@ -127,7 +130,13 @@ impl Ghost {
                     member.success(from, message.term, *epoch, *index, coverage);
                     member.note_old_term_on_quorum(node, coverage);
                 }
-                AppendOutcome::Rejected { .. } => coverage.hit(Mark::AppendRejected),
+                AppendOutcome::Rejected { .. } => {
+                    coverage.hit(Mark::AppendRejected);
+                    let known = &mut member.peers[from];
+                    if known.term == message.term && known.epoch == *epoch {
+                        known.heard = Some(now);
+                    }
+                }
             },
             Body::HeartbeatReply { epoch, matched, .. } => {
                 member.success(from, message.term, *epoch, *matched, coverage);
@@ -162,7 +171,7 @@ impl Ghost {
         disks: &[Disk],
         coverage: &mut Coverage,
     ) -> Checked {
-        let nodes = disks.len();
+        self.took_as_member(node, &view, coverage)?;
         let member = &mut self.members[node];
         member.inputs += 1;
         let before = (member.term, member.role, member.commit);
@@ -183,14 +192,14 @@ impl Ghost {
         if view.term > old_term && view.leader.is_none() {
             member.contact = None;
         }
-        if view.role == RoleKind::Candidate && old_role == RoleKind::PreCandidate && nodes > 1 {
-            let granted = member.pre_campaign.granted;
-            e7_majority_of_one_campaign(id(node), view.role, granted, nodes)?;
+        if view.role == RoleKind::Candidate && old_role == RoleKind::PreCandidate {
+            let granted = member.pre_campaign.granted | 1 << node;
+            e7_majority_of_one_campaign(id(node), view.role, granted, &view.conf.1)?;
         }
         if view.role == RoleKind::Leader && (old_role != RoleKind::Leader || view.term != old_term) {
             let campaign = member.campaign;
             let granted = if campaign.term == view.term { campaign.granted } else { 1 << node };
-            e7_majority_of_one_campaign(id(node), view.role, granted, nodes)?;
+            e7_majority_of_one_campaign(id(node), view.role, granted, &view.conf.1)?;
             let deposed = self.members.iter().enumerate().any(|(other, known)| {
                 other != node && known.role == RoleKind::Leader && known.term < view.term
             });
@@ -205,8 +214,9 @@ impl Ghost {
         if let Some(leader) = view.leader {
             self.e11_leader_set_once(node, view.term, leader)?;
         }
-        if view.role == RoleKind::Leader && old_role == RoleKind::Leader && view.commit > old_commit {
-            self.c1_commit(node, view.commit, disks, coverage)?;
+        // A leader that is removed commits that and steps down at once.
+        if old_role == RoleKind::Leader && view.term == old_term && view.commit > old_commit {
+            self.c1_commit(node, view.commit, &view.conf.1, disks, coverage)?;
         }
         Ok(())
     }
@@ -225,6 +235,7 @@ impl Ghost {
             if let Event::Refilled { .. } = event {
                 coverage.hit(Mark::LogRefilled);
             }
+            self.transfer_ended(node, event, coverage)?;
         }
         self.members[node].promised = durable.promised();
         for message in &ready.messages {
@@ -239,6 +250,8 @@ impl Ghost {
             }
         }
         if let Some(write) = &ready.write {
+            let ended = ready.events.iter().any(|event| matches!(event, Event::TransferEnded { .. }));
+            self.x1_proposals_are_frozen(node, !write.entries.is_empty(), ended)?;
             self.writes(node, write, snapshot, coverage)?;
         }
         if let Some(index) = ready.compact {
@@ -256,6 +269,7 @@ impl Ghost {
         }
         let member = &mut self.members[node];
         member.inputs = 0;
+        member.transfer_at_drain = member.transfer;
         if member.role == RoleKind::Leader {
             for peer in &mut member.peers {
                 peer.acked_before_drain = peer.acked_at_drain;
@@ -276,6 +290,7 @@ impl Ghost {
         let to = place(message.to);
         e12_no_term_zero(message)?;
         e3_durable_before_sent(message, &disks[node])?;
+        self.sends_as_member(message, &disks[node], coverage)?;
         match &message.body {
             Body::RequestVoteReply { granted: true, .. } => {
                 coverage.hit(Mark::VoteGranted);
@@ -389,6 +404,9 @@ impl Ghost {
         let member = &mut self.members[node];
         member.hard_state = new;
         if let Some(after) = write.truncate_after {
+            if member.log.conf().0.index > after {
+                coverage.hit(Mark::ConfRolledBack);
+            }
             member.log.truncate_after(after);
         }
         if let Some(mark) = &write.snapshot {
@@ -402,17 +420,22 @@ impl Ghost {
             }
             if mark.resets_log {
                 coverage.hit(Mark::SnapshotReplacedLog);
-                member.log.reset(last, snapshot.unwrap_or_default());
+                member.log.reset(&mark.meta, snapshot.unwrap_or_default());
             }
             check(snapshot.is_some(), "N2", || {
                 format!("{} noted snapshot {last} without its file", id(node))
             })?;
             self.c3_state_machine_safety(node, last.index, snapshot)?;
+            self.m7_snapshot_conf(id(node), &mark.meta, coverage)?;
         }
         for entry in &write.entries {
             let member = &mut self.members[node];
             l5_no_hole(id(node), member.log.last(), entry.id)?;
             l4_terms_rise(id(node), &member.log, entry, new.term)?;
+            if entry.kind == EntryKind::ConfChange {
+                self.changes(node, entry, new.term, coverage)?;
+            }
+            let member = &mut self.members[node];
             let hash = member.log.push(entry.clone());
             self.l1_log_matching(id(node), entry.id, hash)?;
         }

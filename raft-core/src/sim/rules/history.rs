@@ -2,8 +2,9 @@
 
 use super::{Checked, Committed, Ghost, check};
 use crate::{
-    Apply, LogId, LogIndex, Message, NodeId, RoleKind, Term,
+    Apply, ConfState, EntryKind, LogId, LogIndex, Message, NodeId, RoleKind, Term,
     sim::{
+        confs::has_majorities,
         coverage::{Coverage, Mark},
         disk::{Disk, chain, count},
         network::{id, place},
@@ -19,7 +20,8 @@ impl Ghost {
 
     /// E2: a voter grants one candidate per term, over all its runs.
     pub(super) fn e2_one_vote_per_term(&mut self, term: Term, voter: NodeId, candidate: NodeId) -> Checked {
-        let first = *self.granted.entry((term, voter)).or_insert(candidate);
+        let incarnation = self.members[place(voter)].incarnation;
+        let first = *self.granted.entry((term, voter, incarnation)).or_insert(candidate);
         check(first == candidate, "E2", || {
             format!("{voter} voted for {first} and {candidate} in term {term}")
         })
@@ -99,48 +101,53 @@ impl Ghost {
     }
 
     /// C1, C2 and C6: a leader commits only entries of its own term, counted by what its peers proved and by its own
-    /// disk; a quorum of disks has them.
+    /// disk; a quorum of disks has them. The configuration may have changed with the commit itself.
     pub(super) fn c1_commit(
         &mut self,
         node: usize,
         commit: LogIndex,
+        conf: &ConfState,
         disks: &[Disk],
         coverage: &mut Coverage,
     ) -> Checked {
-        let majority = disks.len() / 2 + 1;
         let member = &self.members[node];
         let term = member.log.term(commit);
         check(term == Some(member.term), "C1", || {
             format!("{} in term {} committed {commit} of term {term:?}", id(node), member.term)
         })?;
-        let proven = member
-            .peers
-            .iter()
-            .enumerate()
-            .filter(|(peer, known)| *peer != node && known.term == member.term && known.proven >= commit)
-            .count();
+        let before = &member.log.conf().1;
+        let by_either =
+            |has: &dyn Fn(NodeId) -> bool| has_majorities(before, has) || has_majorities(conf, has);
+        let proven = |peer: NodeId| {
+            let known = &member.peers[place(peer)];
+            known.term == member.term && known.proven >= commit
+        };
         let own = disks[node].durable.log.last().index >= commit;
-        check(proven + 1 >= majority, "C1", || {
-            format!("{} committed {commit}, which {proven} of {} peers proved", id(node), disks.len() - 1)
+        check(by_either(&|peer| place(peer) == node || proven(peer)), "C1", || {
+            format!("{} committed {commit}, which no majority of {conf:?} proved", id(node))
         })?;
-        check(own || proven >= majority, "C2", || {
+        check(by_either(&|peer| if place(peer) == node { own } else { proven(peer) }), "C2", || {
             format!("{} counted itself for {commit}, which its disk does not hold yet", id(node))
         })?;
         if !own {
             coverage.hit(Mark::CommitWithoutLeaderDisk);
         }
         let hash = member.log.hash(commit);
-        let holding = disks
-            .iter()
-            .filter(|disk| {
-                // What damage took after it was acknowledged is bound by the promise (D1).
-                let lost = disk.durable.lost.as_ref().is_some_and(|lost| lost.hash(commit) == hash);
-                let log = &disk.durable.log;
-                commit < log.start().index || log.hash(commit) == hash || lost
-            })
-            .count();
-        check(holding >= majority, "C6", || {
-            format!("{} committed {commit}, which {holding} of {} disks hold", id(node), disks.len())
+        let holds = |peer: NodeId| {
+            let disk = &disks[place(peer)];
+            // What lay on a disk that was lost counts if it was acknowledged: nobody votes against it any more.
+            let lost =
+                conf.members.get(&peer).is_some_and(|named| named.incarnation.is_other(disk.incarnation));
+            if lost {
+                return proven(peer);
+            }
+            // What damage took after it was acknowledged is bound by the promise (D1).
+            let damaged = disk.durable.lost.as_ref().is_some_and(|lost| lost.hash(commit) == hash);
+            let log = &disk.durable.log;
+            commit < log.start().index || log.hash(commit) == hash || damaged
+        };
+        check(by_either(&holds), "C6", || {
+            format!("{} committed {commit}, which no majority of the disks of {conf:?} holds", id(node))
         })?;
         for index in self.committed.len() as u64 + 1..=commit.0 {
             let log = &self.members[node].log;
@@ -148,6 +155,9 @@ impl Ghost {
                 return check(false, "C4", || format!("{} lacks {index}, which it committed", id(node)));
             };
             let (entry, term) = (entry.clone(), self.members[node].term);
+            if entry.kind == EntryKind::ConfChange {
+                self.committed_confs.push(log.conf_at(entry.id.index).clone());
+            }
             self.committed.push(Committed { hash, term, entry });
         }
         self.members[node].checked_commit = commit;

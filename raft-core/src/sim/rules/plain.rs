@@ -4,8 +4,12 @@ use std::fmt;
 
 use super::{Ask, Checked, Member, check};
 use crate::{
-    Body, Entry, HardState, LogId, LogIndex, Message, NodeId, RoleKind, Term,
-    sim::disk::{Disk, Image, Log},
+    Body, ConfState, Entry, HardState, LogId, LogIndex, Message, NodeId, RoleKind, Term,
+    sim::{
+        confs::has_majorities,
+        disk::{Disk, Image, Log},
+        network::place,
+    },
 };
 
 /// E3: what a message claims about its sender's term and vote is on the sender's disk.
@@ -57,15 +61,15 @@ pub(in crate::sim) fn e6_pre_vote_changes_nothing<T: PartialEq + fmt::Debug>(
     check(before == after, "E6", || format!("a pre-vote changed {node} from {before:?} to {after:?}"))
 }
 
-/// E7: who takes a role by vote has a majority of one campaign.
+/// E7: who takes a role by vote has every majority of one campaign.
 pub(super) fn e7_majority_of_one_campaign(
     node: NodeId,
     role: RoleKind,
     granted: u32,
-    nodes: usize,
+    conf: &ConfState,
 ) -> Checked {
-    check(granted.count_ones() as usize > nodes / 2, "E7", || {
-        format!("{node} became {role:?} with {} of {nodes} votes", granted.count_ones())
+    check(has_majorities(conf, |voter| granted >> place(voter) & 1 == 1), "E7", || {
+        format!("{node} became {role:?} with the votes {granted:#b} in {conf:?}")
     })
 }
 

@@ -1,5 +1,7 @@
 //! Each rule is shown a history that breaks it and must name it. A rule that accepts everything proves nothing.
 
+mod membership;
+
 use bytes::Bytes;
 
 use super::{plain::*, *};
@@ -64,8 +66,21 @@ fn granted(from: u64, to: u64, term: u64) -> Message {
     message(from, to, term, Body::RequestVoteReply { campaign: CampaignId(1), granted: true })
 }
 
+fn three() -> ConfState {
+    let member = |id| crate::Member { incarnation: Incarnation(id), address: String::new() };
+    ConfState::of_voters((1..=3).map(|id| (NodeId(id), member(id))))
+}
+
 fn view(term: u64, role: RoleKind, leader: Option<u64>, commit: u64) -> View {
-    View { term: Term(term), role, leader: leader.map(NodeId), commit: LogIndex(commit) }
+    View {
+        term: Term(term),
+        role,
+        leader: leader.map(NodeId),
+        commit: LogIndex(commit),
+        now: Instant(0),
+        conf: (LogId::ZERO, Arc::new(three())),
+        transfer: None,
+    }
 }
 
 const FOLLOWER: RoleKind = RoleKind::Follower;
@@ -80,7 +95,12 @@ fn names(rule: &str, checked: Checked) {
 impl World {
     /// Nobody has done anything.
     fn fresh() -> World {
-        World { ghost: Ghost::new(3, 100), disks: vec![Disk::default(); 3], coverage: Coverage::default() }
+        let disks: Vec<Disk> = (1..=3).map(|id| Disk::founded(three(), Incarnation(id))).collect();
+        let mut ghost = Ghost::new(3, (100, 200), three());
+        for (node, disk) in disks.iter().enumerate() {
+            ghost.starts(node, &disk.durable, disk.incarnation);
+        }
+        World { ghost, disks, coverage: Coverage::default() }
     }
 
     fn elected() -> World {
@@ -141,8 +161,19 @@ impl World {
     }
 
     fn notes_snapshot(&mut self, node: usize, last: LogId, resets_log: bool, hash: Option<u64>) -> Checked {
-        let meta = SnapshotMeta { last, ..SnapshotMeta::default() };
-        let snapshot = Some(SnapshotMark { meta, received: true, resets_log });
+        let meta = SnapshotMeta { last, conf: three(), ..SnapshotMeta::default() };
+        self.notes(node, meta, true, resets_log, hash)
+    }
+
+    fn notes(
+        &mut self,
+        node: usize,
+        meta: SnapshotMeta,
+        received: bool,
+        resets_log: bool,
+        hash: Option<u64>,
+    ) -> Checked {
+        let snapshot = Some(SnapshotMark { meta, received, resets_log });
         let write = Write { snapshot: snapshot.map(Box::new), ..write(2, None, None, vec![]) };
         self.ghost.hands_out(node, &written(write), hash, &self.disks[node].durable, &mut self.coverage)
     }
@@ -160,7 +191,7 @@ fn e2_names_a_second_vote_even_after_a_restart() {
     let mut world = World::fresh();
     world.persist(2, write(5, Some(1), None, vec![]));
     world.sends(&granted(3, 1, 5)).expect("the first vote");
-    world.ghost.starts(2, &world.disks[2].durable);
+    world.ghost.starts(2, &world.disks[2].durable, Incarnation(3));
     world.persist(2, write(5, Some(2), None, vec![]));
     names("E2", world.sends(&granted(3, 2, 5)));
 }
@@ -429,7 +460,7 @@ fn c5_names_a_commit_that_falls() {
 #[test]
 fn c6_names_a_commit_that_a_crash_would_lose() {
     let mut world = World::with_log(vec![entry(2, 1)], &[0, 1]);
-    world.disks[1] = Disk::default();
+    world.disks[1] = Disk::founded(three(), Incarnation(2));
     names("C6", world.took(0, view(2, LEADER, Some(1), 1)));
 }
 
