@@ -166,7 +166,8 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// A node that starts for the first time, as one of these founders.
+    /// A node that starts for the first time: as one of these founders, or as one that joins the cluster they founded.
+    /// Later configurations reach it with the log, and must not be given here: they were not in force at its beginning.
     #[must_use]
     pub fn fresh(conf: ConfState) -> Recovered {
         Recovered { snapshot: SnapshotMeta { conf, ..SnapshotMeta::default() }, ..Recovered::default() }
