@@ -44,5 +44,5 @@ fn a_quiet_cluster_commits_and_keeps_its_leader() {
     assert!(sim.committed() > 100, "only {} entries were committed", sim.committed());
 }
 
-const SEEDS: u64 = 250;
+const SEEDS: u64 = 300;
 const STEPS: u64 = 4_000;

@@ -112,7 +112,9 @@ impl Sim {
 
     /// An operator changes her mind about who is to lead.
     pub(super) fn demote(&mut self, n: usize, target: NodeId) -> Checked {
-        let Some(core) = &self.nodes[n].core else { return Ok(()) };
+        let Some(core) = self.nodes[n].core.as_ref().filter(|core| self.is_whole(core.conf())) else {
+            return Ok(());
+        };
         let mut change = ConfChange::of(core.conf());
         change.voters.retain(|id| *id != target);
         change.learners.push(target);

@@ -160,7 +160,7 @@ impl Storm {
             alternatives: pick(random, &[0, 50, 300]),
             sync_max: pick(random, &[1, 5, 30]) * MILLI,
             fetch_failure: pick(random, &[0, 50, 300]),
-            deaf: random.chance(100),
+            deaf: random.chance(250),
             changes: pick(random, &[0, 0, 10, 50]),
             down_max: pick(random, &[20, 200, 1000]) * MILLI,
             client_every: pick(random, &[1, 5, 20]) * MILLI,
