@@ -114,6 +114,12 @@ impl Raft {
                 if leader == to { TransferOutcome::Done } else { TransferOutcome::Overtaken { leader } };
             shared.out.events.push(Event::TransferEnded { to, outcome });
         }
+        // A node that was removed hears of no leader any more, whoever took over.
+        if now.removed_by.is_some()
+            && let Some(to) = shared.handed_to.take()
+        {
+            shared.out.events.push(Event::TransferEnded { to, outcome: TransferOutcome::Unknown });
+        }
         if before.conf_id != now.conf_id {
             let conf = shared.log.conf().clone();
             shared.out.events.push(Event::ConfChanged { id: now.conf_id, conf });
