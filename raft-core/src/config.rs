@@ -34,8 +34,10 @@ pub struct Config {
     pub inflight_messages_max: usize,
     /// Bytes in flight to one peer.
     pub inflight_bytes_max: usize,
-    /// Recent entries kept in memory.
+    /// Recent entries kept in memory for whoever still needs them: a follower, the state machine.
     pub tail_bytes_max: usize,
+    /// Recent entries kept in memory when nobody does.
+    pub tail_bytes_idle_max: usize,
     /// Proposals beyond this many uncommitted bytes are refused as busy.
     pub uncommitted_bytes_max: usize,
     /// Bytes of committed entries handed out at once.
@@ -69,6 +71,7 @@ impl Config {
             inflight_messages_max: 64,
             inflight_bytes_max: 8 << 20,
             tail_bytes_max: 8 << 20,
+            tail_bytes_idle_max: 256 << 10,
             uncommitted_bytes_max: 64 << 20,
             apply_bytes_max: 1 << 20,
             unapplied_bytes_max: 8 << 20,

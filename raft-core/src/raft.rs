@@ -245,7 +245,11 @@ impl Raft {
             let hard_state = self.shared.hard_state();
             ready.write = self.shared.disk.take_write(hard_state, &self.shared.log, self.shared.now.instant);
             self.shared.take_apply(&mut ready.apply);
-            self.shared.trim();
+            let replicated = match &self.role {
+                Role::Leader(leader) => leader.replicated(),
+                Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+            };
+            self.shared.trim(replicated);
             debug_assert_eq!(self.check(), Ok(()));
         }
         let out = &mut self.shared.out;

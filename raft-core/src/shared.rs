@@ -262,13 +262,17 @@ impl Shared {
         out.fetches.extend(apply.take(commit, log, config, now.instant, &mut request, work));
     }
 
-    /// Forgets the oldest entries in memory: always what is durable, applied and too much; under a slow state machine
-    /// also what it still has to get, which is then fetched.
-    pub(crate) fn trim(&mut self) {
+    /// Forgets the oldest entries in memory. What is durable, applied and has reached every peer that is fed (up to
+    /// `replicated`) stays only as far as the idle limit, what a peer still needs as far as the larger one. Under a slow
+    /// state machine also what it still has to get goes, and is fetched later.
+    pub(crate) fn trim(&mut self, replicated: Option<LogIndex>) {
         let durable =
             if planted!(TailDroppedBeforeDisk) { self.log.last().index } else { self.disk.durable() };
-        let tail_max = self.config.tail_bytes_max as u64;
-        self.log.trim_tail(durable.min(self.apply.handed()), tail_max);
+        let used = durable.min(self.apply.handed());
+        let (tail_max, idle_max) =
+            (self.config.tail_bytes_max as u64, self.config.tail_bytes_idle_max as u64);
+        self.log.trim_tail(used.min(replicated.unwrap_or(used)), idle_max.min(tail_max));
+        self.log.trim_tail(used, tail_max);
         self.log.trim_tail(durable, tail_max.saturating_add(self.config.unapplied_bytes_max as u64));
     }
 

@@ -5,6 +5,7 @@
 //! [`machine::Machine`], [`data_dir::DataDir`], [`opened::Opened`] and [`snapshot_store::SnapshotStore`] are what the
 //! simulation of whole nodes is made of, over `raft_wal`'s simulated disk.
 
+mod allocator;
 mod applier;
 pub mod cli;
 pub mod config;

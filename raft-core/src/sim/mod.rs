@@ -279,6 +279,7 @@ fn small_config(random: &mut Random) -> Config {
         inflight_messages_max: disk::count(random.between(1, 8)),
         inflight_bytes_max: disk::count(random.between(500, 8000)),
         tail_bytes_max: disk::count(random.between(500, 20_000)),
+        tail_bytes_idle_max: 400,
         uncommitted_bytes_max: disk::count(random.between(2000, 20_000)),
         apply_bytes_max: disk::count(random.between(300, 4000)),
         unapplied_bytes_max: disk::count(random.between(1000, 8000)),

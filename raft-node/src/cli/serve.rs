@@ -34,6 +34,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         warn!("{warning}");
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    crate::allocator::settle(cores);
     // On one or two cores a second thread would only add hand-overs: the log's writer has one of its own already.
     let mut builder = if cores <= 2 {
         tokio::runtime::Builder::new_current_thread()

@@ -103,8 +103,8 @@ impl Bank {
     }
 
     /// The memory of the pages.
-    pub(super) fn allocated_bytes(&self) -> usize {
-        self.heap.allocated_bytes()
+    pub(super) fn used_bytes(&self) -> usize {
+        self.heap.used_bytes()
     }
 
     /// Clears a page if holes take too much: at most one, so that no write takes long. A page gains more than a record

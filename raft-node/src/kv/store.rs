@@ -163,7 +163,7 @@ impl Store {
 
     /// The memory of all records and of the tables that find them.
     pub(super) fn size_bytes(&self) -> usize {
-        self.banks.iter().map(Bank::allocated_bytes).sum::<usize>()
+        self.banks.iter().map(Bank::used_bytes).sum::<usize>()
             + SHARDS * SHARD_BYTES
             + self.keys * TABLE_BYTES_PER_KEY
     }
