@@ -157,14 +157,14 @@ impl Leader {
         self.reads.push(asker, expires)
     }
 
-    /// Whether a quorum answered within the shortest election timeout: then nobody else can have been elected, and
-    /// strangers are not listened to (SAFETY E10).
     /// How far every peer is that entries are sent to; `None` if there is none.
     pub(crate) fn replicated(&self) -> Option<LogIndex> {
         let fed = self.peers.values().filter(|peer| matches!(peer.state(), ProgressState::Replicate { .. }));
         fed.map(Progress::matched).min()
     }
 
+    /// Whether a quorum answered within the shortest election timeout: then nobody else can have been elected, and
+    /// strangers are not listened to (SAFETY E10).
     pub(crate) fn has_quorum(&self, shared: &Shared) -> bool {
         let min_ms = shared.config.election_timeout_min_ms;
         self.quorum_heard_at(shared).is_some_and(|at| shared.now.instant < at.plus_millis(min_ms))
