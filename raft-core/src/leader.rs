@@ -42,7 +42,10 @@ pub(crate) struct Leader {
 impl Leader {
     /// Takes office. A no-op is appended only if the log holds anything uncommitted: else there is nothing of earlier
     /// terms to commit, and the commit index is current as it is (SAFETY R1).
-    pub(crate) fn new(shared: &mut Shared) -> Leader {
+    ///
+    /// `present`: who answered in the election. The others may be down: they get a heartbeat when it is time, and
+    /// entries once they are heard.
+    pub(crate) fn new(shared: &mut Shared, present: &[NodeId]) -> Leader {
         let inherited = shared.log.last().index;
         let mut leader = Leader {
             peers: BTreeMap::new(),
@@ -59,6 +62,11 @@ impl Leader {
             elected: shared.now,
         };
         leader.sync_peers(shared);
+        for (id, peer) in &mut leader.peers {
+            if shared.log.conf().is_voter(*id) && !present.contains(id) {
+                peer.is_absent(shared.now.instant);
+            }
+        }
         if inherited > shared.commit {
             leader.append_noop(shared);
         }
@@ -100,7 +108,7 @@ impl Leader {
         else {
             return Ok(Next::Stay);
         };
-        peer.heard_at = shared.now.instant;
+        peer.heard(shared.now.instant);
         peer.acked_round = peer.acked_round.max(round);
         match outcome {
             AppendOutcome::Matched(index) => self.matched(shared, from, index, true),
@@ -128,7 +136,7 @@ impl Leader {
         else {
             return Ok(Next::Stay);
         };
-        peer.heard_at = now.instant;
+        peer.heard(now.instant);
         peer.acked_round = peer.acked_round.max(round);
         peer.clock_offset_ms = clock.0.wrapping_sub(now.wall.0).cast_signed();
         let (checked, had) = peer.checked;
@@ -232,6 +240,8 @@ impl Leader {
             peer.replicate();
         } else if !news && !append && peer.is_overdue(now) {
             peer.lost();
+        } else if !news && !append && peer.is_slow(&shared.config, now) {
+            peer.verify();
         }
         if news {
             self.advance_commit(shared);

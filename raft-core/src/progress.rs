@@ -26,6 +26,18 @@ pub(crate) struct Progress {
     pub(crate) heard_at: Instant,
     /// The last append or heartbeat.
     pub(crate) sent_at: Instant,
+    /// The first append or heartbeat since the last valid answer.
+    asked_at: Option<Instant>,
+    /// The last append.
+    appended_at: Instant,
+    /// Appends since the last valid answer.
+    unheard: u32,
+    /// When to ask once more, early, for an answer that should be here by then.
+    follow_up_at: Option<Instant>,
+    /// It has not been seen since the election: only heartbeats look for it.
+    absent: bool,
+    /// What is in flight is late: an empty append behind it tells whether it arrived.
+    verify: bool,
     /// The latest round it answered.
     pub(crate) acked_round: Round,
     /// The highest commit index it was told in a message that let it use it.
@@ -85,6 +97,12 @@ impl Progress {
             // A new leader gives everybody one election timeout to answer.
             heard_at: now,
             sent_at: Instant(0),
+            asked_at: None,
+            appended_at: Instant(0),
+            unheard: 0,
+            follow_up_at: None,
+            absent: false,
+            verify: false,
             acked_round: Round(0),
             commit_told: LogIndex::ZERO,
             released: false,
@@ -115,11 +133,82 @@ impl Progress {
         &self.state
     }
 
+    /// It did not answer in the election: only heartbeats look for it, until it is seen.
+    pub(crate) fn is_absent(&mut self, now: Instant) {
+        self.absent = true;
+        self.sent_at = now;
+    }
+
+    /// A heartbeat leaves.
+    pub(crate) fn asked(&mut self, config: &Config, now: Instant) {
+        self.sent_at = now;
+        self.asked_at.get_or_insert(now);
+        if !self.is_silent(config, now) {
+            self.follow_up_at = Some(now.plus_millis(config.heartbeat_ms / 4));
+        }
+    }
+
+    pub(crate) fn follow_up_at(&self) -> Option<Instant> {
+        self.follow_up_at
+    }
+
+    /// An answer is late enough to ask for it once more, before the next heartbeat would. Whether a heartbeat does
+    /// it; an append is followed by another.
+    pub(crate) fn follow_up(&mut self) -> bool {
+        self.follow_up_at = None;
+        self.verify = self.retry_at.is_some() && self.unheard < UNHEARD_MAX;
+        !self.verify
+    }
+
+    /// What was sent last is a follow-up itself.
+    pub(crate) fn followed_up(&mut self) {
+        self.follow_up_at = None;
+    }
+
+    /// A valid answer came.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.asked_at = None;
+        self.unheard = 0;
+        self.follow_up_at.take_if(|_| self.retry_at.is_none());
+    }
+
+    /// Any message came from it.
+    pub(crate) fn seen(&mut self) {
+        self.absent = false;
+    }
+
+    /// Whether it left a heartbeat without an answer.
+    pub(crate) fn is_silent(&self, config: &Config, now: Instant) -> bool {
+        self.asked_at.is_some_and(|at| at.plus_millis(config.heartbeat_ms) <= now)
+    }
+
+    /// Whether it has answered everything that was sent to it.
+    pub(crate) fn is_attentive(&self) -> bool {
+        self.asked_at.is_none()
+    }
+
+    /// Whether what is in flight takes longer than it should.
+    pub(crate) fn is_slow(&self, config: &Config, now: Instant) -> bool {
+        let waited_ms = self.retry_ms(config).saturating_sub(config.heartbeat_ms / 2);
+        self.retry_at.is_some_and(|at| at <= now.plus_millis(waited_ms))
+    }
+
+    /// Asks for an empty append behind what is in flight: it is refused if that was lost. No entry is sent twice.
+    pub(crate) fn verify(&mut self) {
+        self.verify = true;
+    }
+
+    /// Whether such an append is to leave now.
+    pub(crate) fn take_verify(&mut self) -> bool {
+        std::mem::take(&mut self.verify) && !self.regressed && self.retry_at.is_some()
+    }
+
     /// Whether an append may go out, given that `waiting_bytes` wait to be sent: at once if nothing is in flight;
     /// otherwise the batch grows until it is worth a message or an acknowledgement comes.
-    pub(crate) fn may_send(&self, waiting_bytes: u64, config: &Config) -> bool {
+    pub(crate) fn may_send(&self, waiting_bytes: u64, config: &Config, now: Instant) -> bool {
         match &self.state {
-            _ if self.regressed => false,
+            _ if self.regressed || self.absent => false,
             ProgressState::Probe { waiting } => !waiting,
             ProgressState::Snapshot { .. } => false,
             ProgressState::Replicate { in_flight } => {
@@ -127,7 +216,11 @@ impl Progress {
                 let full =
                     in_flight.len() >= config.inflight_messages_max || bytes >= config.inflight_bytes_max;
                 let worth = waiting_bytes >= config.append_bytes_max as u64;
-                waiting_bytes > 0 && !full && (in_flight.is_empty() || self.released || worth)
+                // An acknowledgement that takes its time may be lost: it does not hold up everything behind it.
+                let slow = self.appended_at.plus_millis(config.heartbeat_ms / 4) <= now
+                    && self.unheard < UNHEARD_MAX;
+                let may = in_flight.is_empty() || self.released || worth || slow;
+                waiting_bytes > 0 && !full && may
             }
         }
     }
@@ -139,7 +232,9 @@ impl Progress {
 
     /// An append of `bytes` up to `last` left, or an empty one if `last` is before `next`.
     pub(crate) fn sent(&mut self, last: LogIndex, bytes: usize, config: &Config, now: Instant) {
-        self.sent_at = now;
+        self.asked(config, now);
+        self.appended_at = now;
+        self.unheard = self.unheard.saturating_add(1);
         self.released = false;
         if last > self.matched {
             self.owes_since.get_or_insert(now);
@@ -175,6 +270,7 @@ impl Progress {
                 self.released = true;
             }
             self.retry_at = (!in_flight.is_empty()).then(|| now.plus_millis(retry_ms));
+            self.follow_up_at.take_if(|_| in_flight.is_empty());
         }
         // What it just acknowledged shows that its disk works.
         self.owes_since = self.retry_at.map(|_| now);
@@ -186,6 +282,7 @@ impl Progress {
         self.next = self.matched.next();
         self.state = ProgressState::Replicate { in_flight: VecDeque::new() };
         self.retry_at = None;
+        self.follow_up_at = None;
         self.fetching.cancel();
     }
 
@@ -245,6 +342,8 @@ impl Progress {
 }
 
 const LOSS_DOUBLINGS_MAX: u32 = 4;
+/// Appends to a peer that answers none of them; then only heartbeats look for it.
+const UNHEARD_MAX: u32 = 2;
 
 /// What a leader knows of one peer, for status pages and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -298,13 +397,13 @@ mod tests {
     #[test]
     fn idle_sends_at_once_and_busy_lets_the_batch_grow() {
         let (config, mut peer) = (config(), replicating());
-        assert!(peer.may_send(1, &config) && !peer.may_send(0, &config));
+        assert!(peer.may_send(1, &config, Instant(0)) && !peer.may_send(0, &config, Instant(0)));
         peer.sent(LogIndex(5), 10, &config, Instant(0));
-        assert!(!peer.may_send(99, &config), "not yet worth a message");
-        assert!(peer.may_send(100, &config));
+        assert!(!peer.may_send(99, &config, Instant(0)), "not yet worth a message");
+        assert!(peer.may_send(100, &config, Instant(0)));
         peer.sent(LogIndex(8), 100, &config, Instant(0));
         assert!(peer.advance(LogIndex(5), &config, Instant(0)));
-        assert!(peer.may_send(1, &config), "an acknowledgement lets the batch go");
+        assert!(peer.may_send(1, &config, Instant(0)), "an acknowledgement lets the batch go");
     }
 
     #[test]
@@ -313,11 +412,11 @@ mod tests {
         for last in 5..8 {
             peer.sent(LogIndex(last), 100, &config, Instant(0));
         }
-        assert!(!peer.may_send(1000, &config));
+        assert!(!peer.may_send(1000, &config, Instant(0)));
         assert!(peer.advance(LogIndex(7), &config, Instant(0)), "the later one first");
         assert!(!peer.advance(LogIndex(5), &config, Instant(0)), "the earlier one is no news");
         assert_eq!(peer.matched(), LogIndex(7));
-        assert!(peer.may_send(1, &config));
+        assert!(peer.may_send(1, &config, Instant(0)));
     }
 
     #[test]
@@ -347,11 +446,51 @@ mod tests {
     }
 
     #[test]
+    fn a_late_answer_is_asked_for_once_before_the_next_heartbeat() {
+        let (config, mut peer) = (config(), replicating());
+        peer.sent(LogIndex(9), 10, &config, Instant(0));
+        let at = peer.follow_up_at().unwrap();
+        assert_eq!(at, Instant(0).plus_millis(config.heartbeat_ms / 4));
+        assert!(!peer.follow_up() && peer.take_verify(), "an empty append tells whether the entries arrived");
+        assert!(!peer.take_verify() && peer.follow_up_at().is_none());
+        peer.advance(LogIndex(9), &config, at);
+        peer.heard(at);
+        peer.asked(&config, at);
+        assert!(peer.follow_up() && !peer.take_verify(), "with nothing in flight a heartbeat does");
+        peer.asked(&config, at);
+        peer.heard(at);
+        assert_eq!(peer.follow_up_at(), None, "all is answered");
+    }
+
+    #[test]
+    fn a_slow_acknowledgement_does_not_hold_up_the_next_append_and_silence_ends_both() {
+        let (config, mut peer) = (config(), replicating());
+        peer.sent(LogIndex(5), 10, &config, Instant(0));
+        let later = Instant(0).plus_millis(config.heartbeat_ms / 4);
+        assert!(!peer.may_send(1, &config, Instant(0)) && peer.may_send(1, &config, later));
+        peer.sent(LogIndex(6), 10, &config, later);
+        let long_after = later.plus_millis(config.heartbeat_ms);
+        assert!(!peer.may_send(1, &config, long_after), "only heartbeats look for a silent peer");
+        peer.heard(long_after);
+        assert!(peer.may_send(1, &config, long_after));
+    }
+
+    #[test]
+    fn who_did_not_answer_in_the_election_gets_entries_once_it_is_seen() {
+        let (config, mut peer) = (config(), Progress::new(LogIndex(9), Epoch(1), Instant(0)));
+        peer.is_absent(Instant(7));
+        assert!(!peer.may_send(1, &config, Instant(7)));
+        assert_eq!(peer.sent_at, Instant(7), "its heartbeat comes when it is time");
+        peer.seen();
+        assert!(peer.may_send(1, &config, Instant(7)));
+    }
+
+    #[test]
     fn a_probe_never_goes_below_what_is_matched() {
         let mut peer = replicating();
         peer.probe(LogIndex(2));
         assert_eq!(peer.next(), LogIndex(5));
         peer.snapshot(LogIndex(9), Instant(7));
-        assert!(!peer.may_send(1000, &config()));
+        assert!(!peer.may_send(1000, &config(), Instant(0)));
     }
 }

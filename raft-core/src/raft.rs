@@ -274,13 +274,15 @@ impl Raft {
         self.shared.apply.tick(now);
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.shared),
-            Role::PreCandidate(candidate) | Role::Candidate(candidate) => {
-                if candidate.deadline() <= now {
-                    if self.shared.may_campaign() { Next::PreCampaign } else { Next::Follow }
+            Role::PreCandidate(candidate) if candidate.deadline() > now => Next::Stay,
+            Role::PreCandidate(_) => {
+                if self.shared.may_campaign() {
+                    Next::PreCampaign
                 } else {
-                    Next::Stay
+                    Next::Follow
                 }
             }
+            Role::Candidate(candidate) => candidate.tick(&mut self.shared),
             Role::Leader(leader) => leader.tick(&mut self.shared),
         };
         self.turn(next);

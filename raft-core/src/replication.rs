@@ -78,7 +78,7 @@ impl Leader {
             return None;
         }
         peer.fetching.done();
-        let room = peer.may_send(u64::MAX, &shared.config) && peer.next() == first;
+        let room = peer.may_send(u64::MAX, &shared.config, shared.now.instant) && peer.next() == first;
         if let Some(term) = shared.log.term_at(first.prev()).filter(|_| room) {
             let prev = LogId { term, index: first.prev() };
             send_append(shared, id, peer, self.round, prev, entries.into());
@@ -109,6 +109,13 @@ impl Leader {
         needed.min().map_or(wanted, |needed| wanted.min(needed.max(wanted.minus(most))))
     }
 
+    /// A message of a peer shows that it is there: it gets what it missed, if it did not answer in the election.
+    pub(crate) fn sees(&mut self, from: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.seen();
+        }
+    }
+
     /// Heartbeats that are due, commit notices, snapshots given up.
     pub(crate) fn tick_peers(&mut self, shared: &mut Shared) {
         let now = shared.now.instant;
@@ -133,6 +140,16 @@ impl Leader {
                 self.send_heartbeat(shared, id);
             }
         }
+        let late = |(id, peer): (&NodeId, &mut Progress)| {
+            (peer.follow_up_at().is_some_and(|at| at <= now) && peer.follow_up()).then_some(*id)
+        };
+        let late: Vec<NodeId> = self.peers.iter_mut().filter_map(late).collect();
+        for id in late {
+            self.send_heartbeat(shared, id);
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.followed_up();
+            }
+        }
         if self.notice_at.take_if(|at| *at <= now).is_some() {
             let ids: Vec<NodeId> =
                 self.peers.iter().filter(|(_, peer)| needs_notice(shared, peer)).map(|(id, _)| *id).collect();
@@ -149,7 +166,8 @@ impl Leader {
                 ProgressState::Snapshot { deadline, .. } => Some(*deadline),
                 ProgressState::Probe { .. } | ProgressState::Replicate { .. } => None,
             };
-            [Some(heartbeat_at(shared, peer)), snapshot, peer.fetching.deadline()].into_iter().flatten().min()
+            let heartbeat = Some(heartbeat_at(shared, peer));
+            [heartbeat, peer.follow_up_at(), snapshot, peer.fetching.deadline()].into_iter().flatten().min()
         };
         self.peers.values().filter_map(of_peer).min()
     }
@@ -168,11 +186,11 @@ impl Leader {
         let known = shared.log.term_at(peer.matched());
         let prev = known.map_or(LogId::ZERO, |term| LogId { term, index: peer.matched() });
         let commit = shared.commit.min(prev.index);
-        peer.sent_at = shared.now.instant;
+        peer.asked(&shared.config, shared.now.instant);
         peer.commit_told = peer.commit_told.max(commit);
-        if peer.checked.0 != self.round {
-            peer.checked = (self.round, prev.index);
-        }
+        // Of several heartbeats of one round the one that asks for least counts: which is answered cannot be told.
+        let asked_before = (peer.checked.0 == self.round).then_some(peer.checked.1);
+        peer.checked = (self.round, asked_before.map_or(prev.index, |before| before.min(prev.index)));
         let (epoch, round) = (peer.epoch, self.round);
         shared.send(to, Body::Heartbeat { epoch, round, prev, commit });
     }
@@ -185,6 +203,17 @@ impl Leader {
 
 /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
 fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round, cuts: &mut Cuts) -> bool {
+    if peer.take_verify() {
+        let last = peer.next().prev();
+        match shared.log.term_at(last) {
+            Some(term) => {
+                send_append(shared, id, peer, round, LogId { term, index: last }, Entries::EMPTY);
+                peer.followed_up();
+            }
+            // The log was cut behind it: only a snapshot helps.
+            None => peer.lost(),
+        }
+    }
     let (next, last) = (peer.next(), shared.log.last().index);
     if next > last && peer.is_replicating() {
         return false;
@@ -192,13 +221,14 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round,
     let cold = next <= last && !shared.log.in_memory(next);
     // What is not in memory is much: worth a message of its own.
     let waiting_bytes = if cold { u64::MAX } else { shared.log.bytes_from(next) };
-    if !peer.may_send(if next > last { 0 } else { waiting_bytes }, &shared.config) {
+    let waiting_bytes = if next > last { 0 } else { waiting_bytes };
+    if !peer.may_send(waiting_bytes, &shared.config, shared.now.instant) {
         return false;
     }
     let prev = next.prev();
     let Some(term) = shared.log.term_at(prev) else {
-        // A peer that does not answer would only waste a whole transfer; it is asked for once it is heard again.
-        if is_alive(shared, peer) && !planted!(NoSnapshotForLaggard) {
+        // A peer that does not answer would only waste a whole transfer: it is sent once the peer has answered.
+        if peer.is_attentive() && !planted!(NoSnapshotForLaggard) {
             send_snapshot(shared, id, peer, round);
         }
         return false;

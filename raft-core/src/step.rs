@@ -19,6 +19,11 @@ impl Raft {
             self.removed(conf_id);
             return Ok(());
         }
+        if let Role::Leader(leader) = &mut self.role
+            && !matches!(message.body, Body::PreVote { .. })
+        {
+            leader.sees(message.from);
+        }
         self.tell_stranger(&message);
         if message.term > self.term() {
             if let Body::PreVote { .. } = message.body
@@ -296,7 +301,16 @@ impl Raft {
     }
 
     fn pre_vote_reply(&mut self, from: NodeId, campaign: CampaignId, granted: bool) {
-        let Role::PreCandidate(candidate) = &mut self.role else { return };
+        let candidate = match &mut self.role {
+            Role::PreCandidate(candidate) => candidate,
+            Role::Candidate(candidate) => {
+                if granted {
+                    candidate.agreed(&mut self.shared, from, campaign);
+                }
+                return;
+            }
+            Role::Follower(_) | Role::Leader(_) => return,
+        };
         match candidate.count(&self.shared, from, campaign, granted) {
             Tally::Won => self.turn(Next::Campaign { transfer: false }),
             Tally::Lost => self.turn(Next::Follow),

@@ -44,6 +44,11 @@ impl Raft {
     }
 
     fn pre_campaign(&mut self) {
+        if let Role::PreCandidate(candidate) = &mut self.role
+            && candidate.ask_again(&mut self.shared)
+        {
+            return;
+        }
         self.end_role();
         self.shared.leader_missed();
         let candidate = Candidate::ask(&mut self.shared);
@@ -66,15 +71,23 @@ impl Raft {
             return self.follow();
         }
         self.end_role();
+        let before = match &self.role {
+            Role::PreCandidate(candidate) => Some(candidate.clone()),
+            Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => None,
+        };
         self.shared.enter_term(term);
         let own = self.id();
         self.shared.vote_for(own);
-        self.role = Role::Candidate(Candidate::stand(&mut self.shared, transfer));
+        self.role = Role::Candidate(Candidate::stand(&mut self.shared, before, transfer));
     }
 
     fn lead(&mut self) {
+        let present = match &self.role {
+            Role::Candidate(candidate) => candidate.answered(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => Vec::new(),
+        };
         self.shared.term_leader = Some(self.id());
-        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared)));
+        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared, &present)));
     }
 
     pub(crate) fn halt(&mut self, reason: HaltReason) {

@@ -33,6 +33,7 @@ mod coverage;
 mod disk;
 mod faults;
 mod inputs;
+pub mod lab;
 mod network;
 mod node;
 mod outputs;
