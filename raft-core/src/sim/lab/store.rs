@@ -79,7 +79,7 @@ impl Store {
                 return Err(format!("a write marks the snapshot {}, which is not there", mark.meta.last));
             };
             if mark.resets_log {
-                self.log.reset(mark.meta.last, snap.hash);
+                self.log.reset(&mark.meta, snap.hash);
                 (self.start_number, self.last_number) = (snap.number(), snap.number());
             }
             self.snap = Snap { meta: mark.meta.clone(), ..snap };
