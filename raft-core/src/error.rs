@@ -98,6 +98,8 @@ pub enum TransferError {
     },
     /// Another transfer is going on.
     InProgress,
+    /// This leader is being removed, has looked for a successor in vain, and ends its own membership now (SAFETY M5).
+    Departing,
     /// The target is no voter, or this node itself.
     NotAVoter,
     /// The target did not answer lately.
@@ -209,6 +211,7 @@ impl fmt::Display for TransferError {
             TransferError::NotLeader { leader: Some(leader) } => write!(f, "not the leader; {leader} is"),
             TransferError::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
             TransferError::InProgress => f.write_str("leadership is being handed over already"),
+            TransferError::Departing => f.write_str("the leader found no successor and is leaving by itself"),
             TransferError::NotAVoter => f.write_str("the target has no vote, or leads already"),
             TransferError::Unreachable => f.write_str("the target did not answer lately"),
             TransferError::TooFarBehind => f.write_str("the target is too far behind to take over"),

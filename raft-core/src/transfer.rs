@@ -23,6 +23,9 @@ impl Leader {
         if self.transfer.is_some() {
             return Err(TransferError::InProgress);
         }
+        if self.departs_at.is_some_and(|at| at <= shared.now.instant) {
+            return Err(TransferError::Departing);
+        }
         let alive_ms = shared.config.election_timeout_max_ms;
         // An outgoing voter of a joint configuration would have to go at once.
         let peer = self.peers.get(&to).filter(|_| shared.log.conf().voters.contains(&to));

@@ -1,6 +1,8 @@
 //! What the simulation found, told in a few lines each: the seed is of no use once the random streams change.
 
-use raft_core::{Body, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term, Timestamp};
+use raft_core::{
+    Body, ConfChange, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term, Timestamp,
+};
 
 use crate::cluster::{Cluster, conf};
 
@@ -111,4 +113,18 @@ fn a_failed_fetch_that_nobody_wants_any_more_leaves_no_deadline_in_the_past() {
     cluster.handle(1, Input::Tick).unwrap();
     cluster.carry_out(1);
     assert!(cluster.raft(1).next_deadline() > Some(cluster.now().instant));
+}
+
+// X1 and M5, seed 5 of three nodes: a leader on its way out whose disk hung as well began a transfer in the moment its
+// patience was over. It ended at once, was begun again, and the leader never came to remove itself.
+#[test]
+fn a_leader_whose_patience_to_depart_is_over_begins_no_transfer_though_its_disk_hangs() {
+    let mut cluster = Cluster::new(3);
+    led_by_one(&mut cluster);
+    cluster.lose = |message| matches!(message.body, Body::TimeoutNow);
+    cluster.node_mut(1).disk_stuck = true;
+    let to = ConfChange { voters: [NodeId(2), NodeId(3)].into(), ..ConfChange::default() };
+    cluster.change(1, &to).unwrap();
+    cluster.pass(2100);
+    assert!(!cluster.raft(1).conf().is_joint(), "two seconds without a successor are enough");
 }
