@@ -169,17 +169,18 @@ impl Opening<'_> {
         configurations(self.dir, &log)?;
         self.remove_temporaries(&names)?;
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
-        let (current, next) = match tail.scan.ending {
+        let current = match tail.scan.ending {
             Ending::Sealed { next_number, next_salt, .. } => {
                 let next = self.next_of_sealed(&names, next_number, tail.next_dirty)?;
                 let header = SegmentHeader {
                     previous_length: tail.scan.end,
                     ..self.header(&next, next_salt, 0, State { chain: tail.scan.chain, ..state })
                 };
-                (Some(first_batch(next, header)), None)
+                Some(first_batch(next, header))
             }
             Ending::Clean | Ending::Torn { .. } | Ending::Damaged(_) => {
-                (None, self.prepared_next(&names, file.number + 1))
+                self.set_aside(&mut names, file.number + 1)?;
+                None
             }
         };
         let mut log = log;
@@ -204,16 +205,11 @@ impl Opening<'_> {
                 }
             }
         };
-        let keep: Vec<u64> = [Some(current.file.number), next.as_ref().map(|next| next.number)]
-            .into_iter()
-            .flatten()
-            .chain(log.segments.iter().map(|segment| segment.file.number))
-            .collect();
-        let spares = self.tidy(&mut names, &keep, state);
+        let keep: Vec<u64> = log.segments.iter().map(|segment| segment.file.number).collect();
+        let spares = self.tidy(&names, &keep, current.file.number, state);
         let segments = log.segments.len();
         let snapshots = self.tidy_snapshots(&names, state.mark);
         let mut engine = self.engine(log, state, tail.scan.chain, mark, current, 0);
-        engine.next = next;
         engine.spares = spares;
         if tail_unusable {
             engine.continue_in_new_segment(state.promised)?;
@@ -298,6 +294,28 @@ impl Opening<'_> {
         header.iter().all(|byte| *byte == 0).then_some(Prepared { number, path, file, bytes })
     }
 
+    /// Makes spares of the segments from `first` on, which were prepared and not used yet.
+    ///
+    /// Their names may be in the cache only, and no sync would save them, if the one that was to do so failed and the
+    /// process was started again. Nothing may be acknowledged that rests on such a name: it is given anew when the file
+    /// is prepared again. A crash meanwhile costs a file without content; the highest goes first, and durably, for a
+    /// hole in the numbers would look like a lost segment.
+    fn set_aside(&self, names: &mut Names, first: u64) -> Result<(), WalError> {
+        let unused = names.segments.split_off(&first);
+        for (number, length) in unused.into_iter().rev() {
+            let (from, to) = (layout::segment(number), layout::spare(number));
+            let from = self.dir.join(from);
+            self.vfs
+                .rename(&from, &self.dir.join(to))
+                .map_err(|error| WalError::io("rename", &from, error))?;
+            if number > first {
+                self.vfs.sync_dir(self.dir).map_err(|error| WalError::io("sync", self.dir, error))?;
+            }
+            names.spares.insert(number, length);
+        }
+        Ok(())
+    }
+
     fn header(&self, prepared: &Prepared, salt: u128, previous_length: u64, state: State) -> SegmentHeader {
         SegmentHeader {
             cluster: self.options.cluster,
@@ -320,11 +338,11 @@ impl Opening<'_> {
     }
 
     /// Removes segments that a compaction left behind and prepared ones that do not fit, and keeps the spares wanted.
-    fn tidy(&self, names: &mut Names, keep: &[u64], state: State) -> Vec<u64> {
-        // A prepared segment behind the next one, or one before the log's first. What lies between is damaged, although it
-        // costs no entry: that is for somebody to look at.
+    fn tidy(&self, names: &Names, keep: &[u64], current: u64, state: State) -> Vec<u64> {
+        // A prepared segment behind the current one, or one before the log's first. What lies between is damaged, although
+        // it costs no entry: that is for somebody to look at.
         let goes =
-            |number: &u64| !keep.contains(number) && (*number < state.first_segment || *number > keep[0]);
+            |number: &u64| !keep.contains(number) && (*number < state.first_segment || *number > current);
         for number in names.segments.keys().filter(|number| goes(number)) {
             // A failure is harmless.
             let _ = self.vfs.remove(&self.dir.join(layout::segment(*number)));

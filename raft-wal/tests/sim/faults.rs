@@ -2,7 +2,7 @@
 
 use raft_wal::{
     WalError,
-    model::{Driver, Found, Model, Step, judge_damaged, judge_twice, segments, workload},
+    model::{Driver, Found, Model, Step, judge, judge_damaged, judge_twice, segments, workload},
     vfs::sim::{Call, Fault, SimVfs, Survivors},
 };
 
@@ -71,6 +71,42 @@ fn a_short_write_at_any_change_loses_nothing_and_acknowledges_nothing() {
 #[test]
 fn no_room_at_any_change_loses_nothing() {
     fail_everywhere(Fault::NoSpace);
+}
+
+/// After a failed call the process ends, and is started again on the same cache: what that shows may never reach the disk.
+/// Whatever is acknowledged from then on must not rest on it.
+#[test]
+fn what_a_failed_call_left_in_the_cache_is_not_believed_after_a_restart() {
+    let mut tried = 0;
+    for seed in 1..=6 {
+        let changes = fail_at(seed, u64::MAX / 2, Fault::Error);
+        for at in 1..=changes {
+            let vfs = SimVfs::new();
+            vfs.fail_change(at, Fault::Error);
+            let Ok(mut driver) = Driver::open(vfs.clone(), Model::default(), seed) else { continue };
+            let failed = without_restarts(seed, 60).any(|step| driver.step(step).is_err());
+            let vfs = vfs.crash_process();
+            let known = driver.model.now();
+            let shown = judge(&vfs.fork(), &driver.model, known, seed);
+            let Ok(Found::Version { number, .. }) = shown else {
+                panic!("seed {seed}, change {at}: {shown:?}")
+            };
+            let model = Model::settled(driver.model.versions[number].clone(), known.compacted);
+            let mut driver = Driver::open(vfs.clone(), model, seed)
+                .unwrap_or_else(|error| panic!("seed {seed}, change {at}, started again: {error}"));
+            for step in workload(seed + 100, 30) {
+                driver
+                    .step(step)
+                    .unwrap_or_else(|error| panic!("seed {seed}, change {at}, then {step:?}: {error}"));
+            }
+            for survivors in [Survivors::None, Survivors::Random(at)] {
+                judge_twice(&vfs.fork().crash_machine(survivors), &driver.model, driver.model.now(), seed)
+                    .unwrap_or_else(|error| panic!("seed {seed}, change {at}, {survivors:?}: {error}"));
+            }
+            tried += usize::from(failed);
+        }
+    }
+    assert!(tried > 300, "only {tried} failures were tried");
 }
 
 /// The disk is full at every size that the log ever needed; then there is room again, and it goes on.
