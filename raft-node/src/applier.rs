@@ -6,6 +6,7 @@
 use std::{io, sync::Arc, time::Instant};
 
 use raft_core::{Entry, SnapshotMeta};
+use raft_wal::snapshot_file::SnapshotFileError;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -93,7 +94,12 @@ impl<S: StateMachine> Applier<S> {
         tokio::task::spawn_blocking(move || {
             let input = match snapshots.write(&meta, view) {
                 Ok(bytes) => DriverInput::SnapshotTaken { meta, bytes, took: started.elapsed() },
-                Err(error) => DriverInput::SnapshotFailed(error),
+                Err(error) => match SnapshotFileError::from_io(&error) {
+                    Some(failure) if failure.is_disk_failure() => {
+                        DriverInput::Failed(NodeError::Disk(failure.clone()))
+                    }
+                    _ => DriverInput::SnapshotFailed(error),
+                },
             };
             let _ = driver.send(input);
         });

@@ -174,7 +174,7 @@ pub(crate) enum DriverInput<S> {
     Fetched(FetchId, Result<Vec<Entry>, WalError>),
     /// A local snapshot is in place.
     SnapshotTaken { meta: SnapshotMeta, bytes: u64, took: Duration },
-    /// A local snapshot could not be written.
+    /// A local snapshot could not be written; the disk itself is well.
     SnapshotFailed(io::Error),
     /// A leader's snapshot has arrived, verified and synced under its temporary name.
     SnapshotReceived(Message),

@@ -42,6 +42,9 @@ pub enum NodeError {
     /// The log can no longer be written. What reached the disk is found out at the next start.
     #[error("the log failed: {0}")]
     Log(#[source] raft_wal::WalError),
+    /// The disk failed under a snapshot. What else it no longer holds is found out at the next start.
+    #[error("the disk failed: {0}")]
+    Disk(#[source] raft_wal::snapshot_file::SnapshotFileError),
     /// A snapshot file that the log vouches for cannot be used.
     #[error("snapshot {path} is unusable: {reason}")]
     Snapshot {

@@ -8,7 +8,7 @@ use raft_wal::snapshot_file::{SnapshotFileError, SnapshotSource};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::{driver::DriverInput, snapshot_store::SnapshotStore};
+use crate::{driver::DriverInput, error::NodeError, snapshot_store::SnapshotStore};
 
 struct Source(SnapshotSource);
 
@@ -62,7 +62,8 @@ pub(crate) async fn receive<S: Send + 'static>(
     let from = incoming.offer().from;
     let input = match receive_whole(incoming, store).await {
         Ok(message) => DriverInput::SnapshotReceived(message),
-        Err(error) => {
+        Err(NotReceived::Disk(error)) => DriverInput::Failed(NodeError::Disk(error)),
+        Err(NotReceived::Transfer(error)) => {
             warn!(%from, %error, "a snapshot was not received");
             DriverInput::SnapshotGone
         }
@@ -70,19 +71,49 @@ pub(crate) async fn receive<S: Send + 'static>(
     let _ = inputs.send(input);
 }
 
+/// Why a snapshot did not come in.
+enum NotReceived {
+    /// It broke off, or was refused; the next one may do.
+    Transfer(SnapshotError),
+    /// The disk failed: the node ends.
+    Disk(SnapshotFileError),
+}
+
+impl From<SnapshotError> for NotReceived {
+    fn from(error: SnapshotError) -> NotReceived {
+        NotReceived::Transfer(error)
+    }
+}
+
+impl From<Refused> for NotReceived {
+    fn from(refused: Refused) -> NotReceived {
+        match refused.failure {
+            Some(failure) => NotReceived::Disk(failure),
+            None => NotReceived::Transfer(SnapshotError::Refused(refused.refusal)),
+        }
+    }
+}
+
+/// What the sender is told, and the disk's failure if there was one.
+#[derive(Debug)]
+struct Refused {
+    refusal: SnapshotRefusal,
+    failure: Option<SnapshotFileError>,
+}
+
 async fn receive_whole(
     incoming: IncomingSnapshot,
     store: Arc<SnapshotStore>,
-) -> Result<Message, SnapshotError> {
+) -> Result<Message, NotReceived> {
     let offer = incoming.offer().clone();
     let last = offer.meta.last;
     info!(from = %offer.from, index = last.index.0, bytes = offer.length, "receiving a snapshot");
     let opened = Arc::clone(&store);
     let mut file = match blocking(move || opened.receiver(last)).await {
         Ok(file) => file,
-        Err(refusal) => {
-            incoming.refuse(refusal.clone()).await;
-            return Err(SnapshotError::Refused(refusal));
+        Err(refused) => {
+            incoming.refuse(refused.refusal.clone()).await;
+            return Err(refused.into());
         }
     };
     let mut stream = incoming.accept(0).await?;
@@ -94,31 +125,48 @@ async fn receive_whole(
         .await;
         file = match written {
             Ok(file) => file,
-            Err(refusal) => {
-                stream.finish(Err(refusal.clone())).await?;
-                return Err(SnapshotError::Refused(refusal));
+            Err(refused) => {
+                // A node that ends does not wait for anybody.
+                if refused.failure.is_none() {
+                    stream.finish(Err(refused.refusal.clone())).await?;
+                }
+                return Err(refused.into());
             }
         };
     }
     let meta = offer.meta.clone();
     let received = blocking(move || store.received(file, &meta)).await;
-    let whole = received.and_then(|info| info.map(|_| ()).ok_or(SnapshotRefusal::Damaged));
-    stream.finish(whole.clone()).await?;
-    whole?;
+    let whole = received.and_then(|info| info.ok_or(Refused::damaged()));
+    match whole {
+        Ok(_) => stream.finish(Ok(())).await?,
+        Err(refused) => {
+            if refused.failure.is_none() {
+                stream.finish(Err(refused.refusal.clone())).await?;
+            }
+            return Err(refused.into());
+        }
+    }
     Ok(offer.to_message())
 }
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SnapshotFileError> + Send + 'static,
-) -> Result<T, SnapshotRefusal> {
+) -> Result<T, Refused> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(|error| {
             if matches!(error, SnapshotFileError::Damaged { .. }) {
-                return SnapshotRefusal::Damaged;
+                return Refused::damaged();
             }
-            SnapshotRefusal::Disk(error.to_string())
+            let refusal = SnapshotRefusal::Disk(error.to_string());
+            Refused { refusal, failure: Some(error).filter(SnapshotFileError::is_disk_failure) }
         }),
-        Err(join) => Err(SnapshotRefusal::Disk(join.to_string())),
+        Err(join) => Err(Refused { refusal: SnapshotRefusal::Disk(join.to_string()), failure: None }),
+    }
+}
+
+impl Refused {
+    fn damaged() -> Refused {
+        Refused { refusal: SnapshotRefusal::Damaged, failure: None }
     }
 }
 
@@ -136,6 +184,9 @@ mod tests {
         let checksum = blocking(move || Ok(heard.recv_timeout(Duration::from_secs(20)).is_ok()));
         let heartbeats = async { heartbeat.send(()).expect("the checksum still runs") };
         let (alive, ()) = tokio::join!(checksum, heartbeats);
-        assert_eq!(alive, Ok(true), "the runtime's only thread stood still until the checksum was done");
+        assert!(
+            matches!(alive, Ok(true)),
+            "the runtime's only thread stood still until the checksum was done"
+        );
     }
 }

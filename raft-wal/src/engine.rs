@@ -199,8 +199,10 @@ impl Engine {
         self.drop_prefix(up_to);
         self.flush()?;
         for garbage in std::mem::take(&mut self.garbage) {
-            let spares = garbage.collect(&*self.vfs, &self.dir);
-            self.spares.extend(spares);
+            match garbage.collect(&*self.vfs, &self.dir) {
+                Ok(spares) => self.spares.extend(spares),
+                Err(error) => return Err(self.poison(error)),
+            }
         }
         Ok(())
     }

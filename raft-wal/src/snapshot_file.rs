@@ -194,11 +194,31 @@ pub enum SnapshotFileError {
     },
 }
 
+/// The operation in an error of the directory's sync.
+const SYNC_NAMES: &str = "sync the names in";
+
 impl SnapshotFileError {
     /// The error inside `error`, if it is one of these.
     #[must_use]
     pub fn from_io(error: &io::Error) -> Option<&SnapshotFileError> {
         error.get_ref()?.downcast_ref()
+    }
+
+    /// Whether the disk failed a write, a sync or a rename, other than for want of room: final, as it is in the log.
+    /// What else it no longer holds is unknown. A failed sync of the directory, for whatever reason, marks the names of
+    /// new segments as clean too, and the log's own sync of them, right behind it, says Ok.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        let SnapshotFileError::Io { operation, source, .. } = self else { return false };
+        let no_room = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        );
+        match *operation {
+            SYNC_NAMES => true,
+            "write" | "sync" | "rename" => !no_room,
+            _ => false,
+        }
     }
 
     fn io(operation: &'static str, path: &Path, source: io::Error) -> SnapshotFileError {

@@ -480,12 +480,25 @@ fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Share
             Chore::Prepare(job) => {
                 let prepared = job.run(vfs, dir);
                 let mut front = lock(&outbox.front);
+                if let Err(error) = &prepared
+                    && !matches!(error, WalError::Full { .. })
+                {
+                    // At once: a flight that is under way must not count any more.
+                    front.engine.poison(error.clone());
+                }
                 front.prepared = Some(prepared);
                 outbox.rouse(front);
             }
             Chore::Collect(garbage) => {
-                let spares = garbage.collect(vfs, dir);
-                lock(&outbox.front).engine.spares.extend(spares);
+                let collected = garbage.collect(vfs, dir);
+                let mut front = lock(&outbox.front);
+                match collected {
+                    Ok(spares) => front.engine.spares.extend(spares),
+                    Err(error) => {
+                        front.engine.poison(error);
+                        outbox.rouse(front);
+                    }
+                }
             }
         }
     }

@@ -36,10 +36,10 @@ def free_port():
 class Node:
     """A real node; `wrap` runs it under something else."""
 
-    def __init__(self, binary, data, log, wrap=()):
-        self.resp = free_port()
-        ports = [f"127.0.0.1:{port}" for port in (self.resp, free_port(), free_port())]
-        args = [*wrap, binary, "serve", "--data-dir", data, *SMALL, "--snapshot-log-bytes", "256KiB"]
+    def __init__(self, binary, data, log, wrap=(), flags=(*SMALL, "--snapshot-log-bytes", "256KiB"), peer=None):
+        self.resp, self.http = free_port(), free_port()
+        ports = [f"127.0.0.1:{port}" for port in (self.resp, self.http, peer or free_port())]
+        args = [*wrap, binary, "serve", "--data-dir", data, *flags]
         args += ["--resp", ports[0], "--http", ports[1], "--peer", ports[2]]
         self.log = open(log, "wb")
         self.process = subprocess.Popen([str(a) for a in args], stdout=self.log, stderr=self.log)

@@ -9,7 +9,7 @@ use raft_core::{LogId, LogIndex};
 
 use super::{Engine, Queued, flight::Drops};
 use crate::{
-    layout,
+    WalError, layout,
     log::{self, SegmentFile},
     record::STATE_BYTES,
     segment::writer::EntryCount,
@@ -58,17 +58,21 @@ impl Engine {
 }
 
 impl Garbage {
-    /// Removes or sets aside what is no longer needed and returns the numbers of new spares. Failures are no harm: the
-    /// next open tidies up.
-    pub(crate) fn collect(self, vfs: &dyn Vfs, dir: &Path) -> Vec<u64> {
+    /// Removes or sets aside what is no longer needed and returns the numbers of new spares.
+    ///
+    /// # Errors
+    /// A rename or the sync of the directory failed. Nothing that is needed was touched, and the next open tidies up; but
+    /// a failed sync marks other names as clean too, such as that of a snapshot just renamed, and their own sync, right
+    /// behind it, says Ok. So it is final.
+    pub(crate) fn collect(self, vfs: &dyn Vfs, dir: &Path) -> Result<Vec<u64>, WalError> {
         let mut spares = Vec::new();
         for file in self.segments {
             let reusable = file.bytes == self.segment_bytes && spares.len() < self.spares_wanted;
             // Somebody still reads from it: unlinking leaves the bytes to him, recycling would not.
             if reusable && Arc::strong_count(&file) == 1 {
-                if vfs.rename(&file.path, &dir.join(layout::spare(file.number))).is_ok() {
-                    spares.push(file.number);
-                }
+                vfs.rename(&file.path, &dir.join(layout::spare(file.number)))
+                    .map_err(|error| WalError::io("rename", &file.path, error))?;
+                spares.push(file.number);
             } else {
                 let _ = vfs.remove(&file.path);
             }
@@ -82,8 +86,7 @@ impl Garbage {
                 }
             }
         }
-        // A failure here only brings back names that the next open takes away again.
-        let _ = vfs.sync_dir(dir);
-        spares
+        vfs.sync_dir(dir).map_err(|error| WalError::io("sync", dir, error))?;
+        Ok(spares)
     }
 }

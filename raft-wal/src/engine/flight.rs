@@ -108,6 +108,8 @@ impl Engine {
         outcome: Result<Landed, WalError>,
     ) -> Result<(), WalError> {
         self.in_flight = false;
+        // What the helper saw fail meanwhile may have taken with it a name whose sync this flight then found clean.
+        let outcome = outcome.and_then(|landed| self.failure.clone().map_or(Ok(landed), Err));
         let landed = match outcome {
             Ok(landed) => landed,
             Err(error) => {

@@ -3,7 +3,10 @@ use std::io::{Read as _, Write as _};
 use raft_core::{ConfState, Incarnation, Member, NodeId, Timestamp};
 
 use super::{format::CHUNK_BYTES, *};
-use crate::vfs::OsVfs;
+use crate::vfs::{
+    OsVfs,
+    sim::{Fault, SimVfs},
+};
 
 const CLUSTER: ClusterId = ClusterId(77);
 
@@ -65,6 +68,38 @@ fn content_of_any_size_survives() {
         assert_eq!(verify(&OsVfs, dir.path(), CLUSTER, LogId::new(2, 5)).unwrap(), info);
     }
     assert_eq!(names(dir.path()), [layout::snapshot(LogId::new(2, 5))]);
+}
+
+/// The errors of a snapshot written once with this fault at each change of the disk.
+fn failures(fault: Fault) -> Vec<SnapshotFileError> {
+    let dir = Path::new("/data");
+    let mut errors = Vec::new();
+    loop {
+        let vfs = SimVfs::new();
+        vfs.create_dir_all(dir).unwrap();
+        vfs.fail_change(errors.len() as u64 + 1, fault);
+        let written =
+            SnapshotWriter::create(Arc::new(vfs.clone()), dir, CLUSTER, &meta(5)).and_then(|mut writer| {
+                let told = writer.write_all(&content(CHUNK_BYTES + 9));
+                told.map_err(|error| SnapshotFileError::from_io(&error).unwrap().clone())?;
+                writer.finish()
+            });
+        match written {
+            Ok(_) => return errors,
+            Err(error) => errors.push(error),
+        }
+    }
+}
+
+/// A sync of the directory that fails may take with it the name of a segment made meanwhile.
+#[test]
+fn a_disk_that_fails_is_told_apart_from_a_full_one() {
+    let final_ones =
+        |fault| failures(fault).iter().map(SnapshotFileError::is_disk_failure).collect::<Vec<_>>();
+    // Remove what was left over, create; header, two chunks, trailer, sync, rename, sync the names.
+    let (soft, hard) = (false, true);
+    assert_eq!(final_ones(Fault::Error), [soft, soft, hard, hard, hard, hard, hard, hard, hard]);
+    assert_eq!(final_ones(Fault::NoSpace), [soft, soft, soft, soft, soft, soft, soft, soft, hard]);
 }
 
 #[test]

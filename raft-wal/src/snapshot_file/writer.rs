@@ -10,7 +10,7 @@ use crc32fast::Hasher;
 use raft_core::{ClusterId, SnapshotMeta};
 
 use super::{
-    SnapshotFileError, SnapshotInfo,
+    SYNC_NAMES, SnapshotFileError, SnapshotInfo,
     format::{self, CHUNK_BYTES, CHUNK_HEADER_BYTES, Trailer},
 };
 use crate::{
@@ -104,7 +104,9 @@ impl SnapshotWriter {
             .map_err(|source| SnapshotFileError::io("rename", &self.path, source))?;
         self.state = State::Finished;
         // Before anybody marks it: the mark must never outlive the name.
-        self.vfs.sync_dir(&self.dir).map_err(|source| SnapshotFileError::io("sync", &self.dir, source))?;
+        self.vfs
+            .sync_dir(&self.dir)
+            .map_err(|source| SnapshotFileError::io(SYNC_NAMES, &self.dir, source))?;
         Ok(SnapshotInfo {
             meta: self.meta.clone(),
             content_bytes: trailer.content_bytes,

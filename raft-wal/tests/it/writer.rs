@@ -68,6 +68,45 @@ fn compaction_runs_beside_the_appends() {
     assert_eq!(report.recovered.last, LogIndex(501));
 }
 
+/// A directory's sync that fails while dropped segments are tidied away marks other names as clean, too.
+#[test]
+fn a_failure_beside_the_log_is_final_for_the_log() {
+    for kind in ["rename", "dir_sync"] {
+        let dir = tempdir().unwrap();
+        let plan = Arc::new(Plan::default());
+        let (wal, _) =
+            Wal::open_with(Arc::new(FailingVfs { plan: Arc::clone(&plan) }), dir.path(), options()).unwrap();
+        let (sender, told) = mpsc::channel();
+        wal.set_observer(Box::new(move |outcome| sender.send(outcome).unwrap()));
+        let mut writes = Writes::default();
+        for n in 0..100 {
+            wal.submit(writes.append(1, 1 + n, 1, 5000)).wait().unwrap();
+        }
+        snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, 60));
+        wal.submit(writes.mark(1, LogId::new(1, 60), false, false)).wait().unwrap();
+        // The next segment is there already: nothing else renames or syncs names.
+        while !segment(dir.path(), wal.stats().segments + 1).exists() {
+            std::thread::yield_now();
+        }
+        let (counter, fail) = match kind {
+            "rename" => (&plan.renames, &plan.fail_rename),
+            _ => (&plan.dir_syncs, &plan.fail_dir_sync),
+        };
+        fail.store(counter.load(Ordering::SeqCst) + 1, Ordering::SeqCst);
+        wal.compact(LogIndex(60));
+        let error = loop {
+            if let Err(error) = told.recv_timeout(SOON).unwrap() {
+                break error;
+            }
+        };
+        assert!(matches!(error, WalError::Io { .. }), "{kind}: {error}");
+        assert!(wal.submit(writes.append(1, 101, 1, 10)).wait().is_err(), "{kind}: Ok after a failure");
+        assert!(wal.close().is_err());
+        let (_, report) = Wal::open(dir.path(), options()).unwrap();
+        assert_eq!(report.recovered.last, LogIndex(100));
+    }
+}
+
 /// Fails one operation after the other; each time no later ticket may say Ok, and none may hang.
 #[test]
 fn the_first_failure_is_final_and_nobody_hangs() {
