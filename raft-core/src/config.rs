@@ -28,6 +28,9 @@ pub struct Config {
     pub suspicion_delay_max_ms: u64,
     /// A commit that no append carries to the followers is told them after this long.
     pub commit_notice_delay_ms: u64,
+    /// A new leader with nothing to send waits this long for something before it tells its voters that it leads. Not
+    /// longer than a heartbeat.
+    pub greeting_delay_ms: u64,
     /// Payload bytes of one append; a single larger entry still goes alone.
     pub append_bytes_max: usize,
     /// Appends in flight to one peer.
@@ -67,6 +70,7 @@ impl Config {
             election_timeout_max_ms: 1000,
             suspicion_delay_max_ms: 50,
             commit_notice_delay_ms: 2,
+            greeting_delay_ms: 0,
             append_bytes_max: 1 << 20,
             inflight_messages_max: 64,
             inflight_bytes_max: 8 << 20,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     AppendOutcome, Body, Entry, EntryKind, Epoch, Event, Instant, LogId, LogIndex, NodeId, Now, Proposal,
     ProposeError, ReadOutcome, Round, StepError, Timestamp,
+    candidate::{Candidate, Presence},
     progress::{Progress, ProgressState},
     quorum,
     read_index::{Asker, ReadQueue},
@@ -43,9 +44,9 @@ impl Leader {
     /// Takes office. A no-op is appended only if the log holds anything uncommitted: else there is nothing of earlier
     /// terms to commit, and the commit index is current as it is (SAFETY R1).
     ///
-    /// `present`: who answered in the election. The others may be down: they get a heartbeat when it is time, and
-    /// entries once they are heard.
-    pub(crate) fn new(shared: &mut Shared, present: &[NodeId]) -> Leader {
+    /// Those who did not answer in the election may be down: they get a heartbeat when it is time, and entries once they
+    /// are heard. Those who voted for it do not hurry either: they hear of the new leader with its first entries.
+    pub(crate) fn new(shared: &mut Shared, election: &Candidate) -> Leader {
         let inherited = shared.log.last().index;
         let mut leader = Leader {
             peers: BTreeMap::new(),
@@ -63,8 +64,18 @@ impl Leader {
         };
         leader.sync_peers(shared);
         for (id, peer) in &mut leader.peers {
-            if shared.log.conf().is_voter(*id) && !present.contains(id) {
-                peer.is_absent(shared.now.instant);
+            if !shared.log.conf().is_voter(*id) {
+                continue;
+            }
+            match election.presence(*id) {
+                Presence::Silent => {
+                    peer.is_absent(shared.now.instant);
+                    peer.greet_after(&shared.config, shared.now.instant);
+                }
+                Presence::Agreed if inherited <= shared.commit => {
+                    peer.greet_after(&shared.config, shared.now.instant);
+                }
+                Presence::Agreed | Presence::Unknown => {}
             }
         }
         if inherited > shared.commit {
@@ -231,8 +242,8 @@ impl Leader {
         );
         let located = match peer.state() {
             ProgressState::Replicate { .. } => false,
-            // A heartbeat's answer without news does not prove that the probe arrived.
-            ProgressState::Probe { .. } => (append || news) && index.next() >= peer.next(),
+            // A heartbeat's answer without news does not prove that a probe arrived.
+            ProgressState::Probe { waiting } => (append || news || !waiting) && index.next() >= peer.next(),
             // Any acknowledgement from which the log can go on ends a snapshot (SAFETY P7).
             ProgressState::Snapshot { .. } => index >= shared.log.start().index,
         };
@@ -360,8 +371,8 @@ impl Leader {
     }
 
     fn quorum_expires_at(&self, shared: &Shared) -> Option<Instant> {
-        let max_ms = shared.config.election_timeout_max_ms;
-        self.quorum_heard_at(shared).filter(|at| *at != Instant(u64::MAX)).map(|at| at.plus_millis(max_ms))
+        let min_ms = shared.config.election_timeout_min_ms;
+        self.quorum_heard_at(shared).filter(|at| *at != Instant(u64::MAX)).map(|at| at.plus_millis(min_ms))
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     unheard: u32,
     /// When to ask once more, early, for an answer that should be here by then.
     follow_up_at: Option<Instant>,
+    /// Unless something else is sent to it before, it is not told of the new leader until then.
+    pub(crate) greet_at: Option<Instant>,
     /// It has not been seen since the election: only heartbeats look for it.
     absent: bool,
     /// What is in flight is late: an empty append behind it tells whether it arrived.
@@ -101,6 +103,7 @@ impl Progress {
             appended_at: Instant(0),
             unheard: 0,
             follow_up_at: None,
+            greet_at: None,
             absent: false,
             verify: false,
             acked_round: Round(0),
@@ -139,8 +142,14 @@ impl Progress {
         self.sent_at = now;
     }
 
+    /// It voted for this leader: it need not hear of it at once.
+    pub(crate) fn greet_after(&mut self, config: &Config, now: Instant) {
+        self.greet_at = (config.greeting_delay_ms > 0).then(|| now.plus_millis(config.greeting_delay_ms));
+    }
+
     /// A heartbeat leaves.
     pub(crate) fn asked(&mut self, config: &Config, now: Instant) {
+        self.greet_at = None;
         self.sent_at = now;
         self.asked_at.get_or_insert(now);
         if !self.is_silent(config, now) {
@@ -173,9 +182,15 @@ impl Progress {
         self.follow_up_at.take_if(|_| self.retry_at.is_none());
     }
 
-    /// Any message came from it.
-    pub(crate) fn seen(&mut self) {
+    /// It is there after all. Whether that was unknown.
+    pub(crate) fn appears(&mut self) -> bool {
+        std::mem::take(&mut self.absent)
+    }
+
+    /// A message came from it. One that voted for this leader still need not hear of it at once.
+    pub(crate) fn seen(&mut self, voted: bool) {
         self.absent = false;
+        self.greet_at.take_if(|_| !voted);
     }
 
     /// Whether it left a heartbeat without an answer.
@@ -183,9 +198,9 @@ impl Progress {
         self.asked_at.is_some_and(|at| at.plus_millis(config.heartbeat_ms) <= now)
     }
 
-    /// Whether it has answered everything that was sent to it.
+    /// Whether it has answered everything that was sent to it, and knows of this leader.
     pub(crate) fn is_attentive(&self) -> bool {
-        self.asked_at.is_none()
+        self.asked_at.is_none() && !self.absent && self.greet_at.is_none()
     }
 
     /// Whether what is in flight takes longer than it should.
@@ -481,7 +496,7 @@ mod tests {
         peer.is_absent(Instant(7));
         assert!(!peer.may_send(1, &config, Instant(7)));
         assert_eq!(peer.sent_at, Instant(7), "its heartbeat comes when it is time");
-        peer.seen();
+        peer.seen(false);
         assert!(peer.may_send(1, &config, Instant(7)));
     }
 

@@ -4,14 +4,8 @@
 use crate::{
     ChangeError, ConfChange, Config, Entry, FetchId, HaltReason, Input, Instant, LogId, NodeId, Now,
     Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered, StartError, StepError, TransferError,
-    WriteId,
-    candidate::Candidate,
-    follower::Follower,
-    leader::Leader,
-    log::Log,
-    read_index::Asker,
-    shared::{Next, Shared},
-    transition::Told,
+    WriteId, candidate::Candidate, follower::Follower, leader::Leader, log::Log, read_index::Asker,
+    shared::Shared, transition::Told,
 };
 
 /// One node's consensus state.
@@ -62,15 +56,16 @@ impl Raft {
             ));
         }
         let mut shared = Shared::new(config, hard_state, log, promised, now);
-        // A lone voter has nobody to wait for. Others try soon: if a leader lives, it is not disturbed by a pre-vote.
-        let (soon, late) = (shared.config.heartbeat_ms, shared.config.election_timeout_min_ms);
+        // A lone voter has nobody to wait for. Others ask soon: a leader that lives is not disturbed by a pre-vote, and
+        // learns that they are back. Not all at the same moment: they may have been started together.
+        let soon_ms = shared.config.heartbeat_ms / 2;
         let conf = shared.log.conf();
         let alone = conf.voters.len() == 1 && conf.voters.contains(&shared.config.id) && !conf.is_joint();
         if let Some(recovering) = shared.recovering.filter(|_| alone) {
             return Err(StartError::DamagedAlone { promised: recovering.promised() });
         }
         let handicap_ms = shared.decay.handicap_ms(&shared.config);
-        let patience_ms = if alone { 0 } else { shared.rng.between(soon, late).saturating_add(handicap_ms) };
+        let patience_ms = if alone { 0 } else { shared.rng.between(0, soon_ms).saturating_add(handicap_ms) };
         let told = Told::of(&shared);
         let role = Role::Follower(Follower::new(&shared, patience_ms));
         Ok(Raft { shared, role, halted: None, told, fresh: true })
@@ -274,14 +269,7 @@ impl Raft {
         self.shared.apply.tick(now);
         let next = match &mut self.role {
             Role::Follower(follower) => follower.tick(&mut self.shared),
-            Role::PreCandidate(candidate) if candidate.deadline() > now => Next::Stay,
-            Role::PreCandidate(_) => {
-                if self.shared.may_campaign() {
-                    Next::PreCampaign
-                } else {
-                    Next::Follow
-                }
-            }
+            Role::PreCandidate(candidate) => candidate.tick_asking(&mut self.shared),
             Role::Candidate(candidate) => candidate.tick(&mut self.shared),
             Role::Leader(leader) => leader.tick(&mut self.shared),
         };

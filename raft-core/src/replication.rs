@@ -1,7 +1,7 @@
 //! What a leader sends to each peer and when: appends, heartbeats, commit notices, snapshots.
 
 use crate::{
-    Body, Entries, Entry, Epoch, Fetch, FetchId, Instant, LogId, LogIndex, NodeId, Round,
+    Body, Entries, Entry, Epoch, Fetch, FetchId, Instant, LogId, LogIndex, Message, NodeId, Round,
     leader::Leader,
     progress::{Progress, ProgressState},
     shared::Shared,
@@ -109,10 +109,19 @@ impl Leader {
         needed.min().map_or(wanted, |needed| wanted.min(needed.max(wanted.minus(most))))
     }
 
-    /// A message of a peer shows that it is there: it gets what it missed, if it did not answer in the election.
-    pub(crate) fn sees(&mut self, from: NodeId) {
-        if let Some(peer) = self.peers.get_mut(&from) {
-            peer.seen();
+    /// A message of a peer shows that it is there: it gets what it missed, if it did not answer in the election. One
+    /// that looks for a leader hears of this one at once, and gets the rest when it answers: the question itself changes
+    /// nothing (SAFETY E6).
+    pub(crate) fn sees(&mut self, shared: &mut Shared, message: &Message) {
+        let Some(peer) = self.peers.get_mut(&message.from) else { return };
+        if !matches!(message.body, Body::PreVote { .. }) {
+            peer.seen(matches!(message.body, Body::RequestVoteReply { granted: true, .. }));
+            return;
+        }
+        let waits = peer.appears() && peer.next() <= shared.log.last().index;
+        if !waits && !peer.is_attentive() {
+            let (_, body) = heartbeat(shared, peer, self.round);
+            shared.send(message.from, body);
         }
     }
 
@@ -183,22 +192,27 @@ impl Leader {
     /// whatever time it arrives.
     pub(crate) fn send_heartbeat(&mut self, shared: &mut Shared, to: NodeId) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
-        let known = shared.log.term_at(peer.matched());
-        let prev = known.map_or(LogId::ZERO, |term| LogId { term, index: peer.matched() });
-        let commit = shared.commit.min(prev.index);
+        let (prev, body) = heartbeat(shared, peer, self.round);
         peer.asked(&shared.config, shared.now.instant);
-        peer.commit_told = peer.commit_told.max(commit);
-        // Of several heartbeats of one round the one that asks for least counts: which is answered cannot be told.
-        let asked_before = (peer.checked.0 == self.round).then_some(peer.checked.1);
-        peer.checked = (self.round, asked_before.map_or(prev.index, |before| before.min(prev.index)));
-        let (epoch, round) = (peer.epoch, self.round);
-        shared.send(to, Body::Heartbeat { epoch, round, prev, commit });
+        peer.commit_told = peer.commit_told.max(shared.commit.min(prev.index));
+        shared.send(to, body);
     }
 
     pub(crate) fn next_epoch(&mut self) -> Epoch {
         self.epochs = self.epochs.saturating_add(1);
         Epoch(self.epochs)
     }
+}
+
+/// What a heartbeat to this peer says, and the entry it names.
+fn heartbeat(shared: &Shared, peer: &mut Progress, round: Round) -> (LogId, Body) {
+    let known = shared.log.term_at(peer.matched());
+    let prev = known.map_or(LogId::ZERO, |term| LogId { term, index: peer.matched() });
+    // Of several heartbeats of one round the one that asks for least counts: which is answered cannot be told.
+    let asked_before = (peer.checked.0 == round).then_some(peer.checked.1);
+    peer.checked = (round, asked_before.map_or(prev.index, |before| before.min(prev.index)));
+    let commit = shared.commit.min(prev.index);
+    (prev, Body::Heartbeat { epoch: peer.epoch, round, prev, commit })
 }
 
 /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
@@ -215,7 +229,9 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round,
         }
     }
     let (next, last) = (peer.next(), shared.log.last().index);
-    if next > last && peer.is_replicating() {
+    // What it owes an answer to may locate it as well as an empty append would.
+    let idle = peer.is_replicating() || !peer.is_attentive();
+    if next > last && idle {
         return false;
     }
     let cold = next <= last && !shared.log.in_memory(next);
@@ -290,6 +306,9 @@ fn cut(shared: &Shared, first: LogIndex, last: LogIndex, cuts: &mut Cuts) -> Ent
 /// When the peer must hear from us again. One that has fallen silent gets every second heartbeat only: enough to
 /// find it again, half the waste.
 fn heartbeat_at(shared: &Shared, peer: &Progress) -> Instant {
+    if let Some(at) = peer.greet_at {
+        return at;
+    }
     let heartbeat_ms = shared.config.heartbeat_ms;
     let silent_at = peer.heard_at.plus_millis(shared.config.election_timeout_max_ms);
     let silent = peer.sent_at >= silent_at;

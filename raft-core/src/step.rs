@@ -19,10 +19,8 @@ impl Raft {
             self.removed(conf_id);
             return Ok(());
         }
-        if let Role::Leader(leader) = &mut self.role
-            && !matches!(message.body, Body::PreVote { .. })
-        {
-            leader.sees(message.from);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.sees(&mut self.shared, &message);
         }
         self.tell_stranger(&message);
         if message.term > self.term() {
@@ -53,7 +51,7 @@ impl Raft {
         match message.body {
             // The transfer flag is honoured only in the term that follows the leader's own (SAFETY E8).
             Body::RequestVote { transfer, .. } => {
-                !(transfer && message.term == self.term().next()) && self.is_loyal()
+                !(transfer && message.term == self.term().next()) && self.is_loyal(message.from)
             }
             Body::PreVote { .. }
             | Body::PreVoteReply { .. }
@@ -72,7 +70,12 @@ impl Raft {
     }
 
     /// Whether this node has a leader that it believes to live (SAFETY E7, E8).
-    fn is_loyal(&self) -> bool {
+    ///
+    /// A leader that asks for votes itself leads no more: a later term is asked for only after that.
+    fn is_loyal(&self, asker: NodeId) -> bool {
+        if self.shared.term_leader == Some(asker) {
+            return false;
+        }
         if planted!(NoStickiness) {
             return false;
         }
@@ -141,7 +144,7 @@ impl Raft {
         match body {
             Body::PreVote { campaign, next_term, last } => {
                 let granted = next_term > self.term()
-                    && !self.is_loyal()
+                    && !self.is_loyal(from)
                     && self.shared.may_vote()
                     && (self.shared.is_complete_enough(last) || planted!(PreVoteWithoutLogTest));
                 let stands = matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_));
@@ -149,6 +152,11 @@ impl Raft {
                     return Ok(());
                 }
                 self.shared.send(from, Body::PreVoteReply { campaign, granted });
+                if let Role::PreCandidate(candidate) = &mut self.role
+                    && !granted
+                {
+                    candidate.ask_back(&mut self.shared, from);
+                }
             }
             Body::RequestVote { campaign, last, .. } => {
                 let granted = self.request_vote(from, last);

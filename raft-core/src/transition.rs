@@ -43,7 +43,13 @@ impl Raft {
         self.role = Role::Follower(Follower::new(&self.shared, patience_ms));
     }
 
+    /// A pre-vote protects the leader of an earlier term, and no term is earlier than the first one: that is stood for
+    /// at once.
     fn pre_campaign(&mut self) {
+        if self.term() == Term(0) {
+            self.shared.leader_missed();
+            return self.campaign(false);
+        }
         if let Role::PreCandidate(candidate) = &mut self.role
             && candidate.ask_again(&mut self.shared)
         {
@@ -82,12 +88,9 @@ impl Raft {
     }
 
     fn lead(&mut self) {
-        let present = match &self.role {
-            Role::Candidate(candidate) => candidate.answered(),
-            Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => Vec::new(),
-        };
+        let Role::Candidate(candidate) = &self.role else { return };
         self.shared.term_leader = Some(self.id());
-        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared, &present)));
+        self.role = Role::Leader(Box::new(Leader::new(&mut self.shared, candidate)));
     }
 
     pub(crate) fn halt(&mut self, reason: HaltReason) {

@@ -106,8 +106,8 @@ pub(super) struct Member {
     handed_hash: u64,
     /// Inputs since it last handed out its work.
     pub(super) inputs: u32,
-    /// When it last heard the leader of its term, by its own clock.
-    contact: Option<Instant>,
+    /// When it last heard the leader of its term, by its own clock, and who that is.
+    contact: Option<(NodeId, Instant)>,
     asks: Vec<Ask>,
     campaign: Campaign,
     pre_campaign: Campaign,

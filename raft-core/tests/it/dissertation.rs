@@ -39,6 +39,19 @@ fn sent(cluster: &mut Cluster) -> Vec<Message> {
     cluster.network.drain(..).collect()
 }
 
+/// Lets time pass until the follower asks the others for something.
+fn next_question(cluster: &mut Cluster) -> Vec<Message> {
+    for _ in 0..1000 {
+        cluster.now_ms += 1;
+        cluster.handle(1, Input::Tick).unwrap();
+        let asked = sent(cluster);
+        if !asked.is_empty() {
+            return asked;
+        }
+    }
+    panic!("it never looks for a leader")
+}
+
 fn outcome(messages: &[Message]) -> Option<AppendOutcome> {
     messages.iter().rev().find_map(|message| match &message.body {
         Body::AppendReply { outcome, .. } => Some(*outcome),
@@ -115,24 +128,30 @@ fn a_vote_leaves_only_once_it_is_durable_and_survives_a_restart() {
     assert_eq!(granted(&sent(&mut cluster)), Some(false));
 }
 
-// 3.4 "To begin an election, a follower increments its current term [...] votes for itself and issues RequestVote."
+// 3.4 "To begin an election, a follower increments its current term [...] votes for itself and issues RequestVote." The
+// first of all at once: no leader has an earlier term that a pre-vote would protect.
 #[test]
-fn the_first_election_asks_before_it_stands() {
+fn the_first_election_is_stood_for_at_once() {
     let mut cluster = follower();
-    let mut asked = Vec::new();
-    for _ in 0..1000 {
-        cluster.now_ms += 1;
-        cluster.handle(1, Input::Tick).unwrap();
-        asked = sent(&mut cluster);
-        if !asked.is_empty() {
-            break;
-        }
-    }
-    let Body::PreVote { campaign, next_term, .. } = asked[0].body else { panic!("{asked:?}") };
-    assert_eq!((cluster.raft(1).term(), next_term), (Term(0), Term(1)), "a pre-vote changes no term");
-    cluster.inject(2, 1, 0, Body::PreVoteReply { campaign, granted: true }).unwrap();
-    let stands = sent(&mut cluster);
+    let stands = next_question(&mut cluster);
     assert!(matches!(stands[0].body, Body::RequestVote { .. }) && stands[0].term == Term(1));
+    assert_eq!(stands.len(), 2, "both others are asked");
+    assert_eq!((cluster.raft(1).role(), cluster.raft(1).vote()), (RoleKind::Candidate, Some(NodeId(1))));
+}
+
+// 9.6 "In the Pre-Vote algorithm, a candidate only increments its term if it first learns from a majority of the cluster
+// that they would be willing to grant the candidate their votes."
+#[test]
+fn any_later_election_asks_before_it_stands() {
+    let mut cluster = follower();
+    cluster.inject(2, 1, 1, heartbeat(LogId::ZERO, 0)).unwrap();
+    sent(&mut cluster);
+    let asked = next_question(&mut cluster);
+    let Body::PreVote { campaign, next_term, .. } = asked[0].body else { panic!("{asked:?}") };
+    assert_eq!((cluster.raft(1).term(), next_term), (Term(1), Term(2)), "a pre-vote changes no term");
+    cluster.inject(3, 1, 1, Body::PreVoteReply { campaign, granted: true }).unwrap();
+    let stands = sent(&mut cluster);
+    assert!(matches!(stands[0].body, Body::RequestVote { .. }) && stands[0].term == Term(2));
     assert_eq!((cluster.raft(1).role(), cluster.raft(1).vote()), (RoleKind::Candidate, Some(NodeId(1))));
 }
 
@@ -140,19 +159,15 @@ fn the_first_election_asks_before_it_stands() {
 #[test]
 fn answers_to_another_campaign_are_not_counted() {
     let mut cluster = follower();
-    let mut asked = Vec::new();
-    while asked.is_empty() {
-        cluster.now_ms += 1;
-        cluster.handle(1, Input::Tick).unwrap();
-        asked = sent(&mut cluster);
-    }
-    let Body::PreVote { campaign, .. } = asked[0].body else { panic!() };
+    cluster.inject(2, 1, 1, heartbeat(LogId::ZERO, 0)).unwrap();
+    sent(&mut cluster);
+    let Body::PreVote { campaign, .. } = next_question(&mut cluster)[0].body else { panic!() };
     let old = CampaignId(campaign.0 - 1);
-    cluster.inject(2, 1, 0, Body::PreVoteReply { campaign: old, granted: true }).unwrap();
+    cluster.inject(3, 1, 1, Body::PreVoteReply { campaign: old, granted: true }).unwrap();
     assert_eq!(cluster.raft(1).role(), RoleKind::PreCandidate);
-    cluster.inject(2, 1, 0, Body::PreVoteReply { campaign, granted: true }).unwrap();
+    cluster.inject(3, 1, 1, Body::PreVoteReply { campaign, granted: true }).unwrap();
     assert_eq!(cluster.raft(1).role(), RoleKind::Candidate);
-    cluster.inject(2, 1, 1, Body::RequestVoteReply { campaign, granted: true }).unwrap();
+    cluster.inject(3, 1, 2, Body::RequestVoteReply { campaign, granted: true }).unwrap();
     assert_eq!(cluster.raft(1).role(), RoleKind::Candidate, "the pre-vote's number is not the election's");
 }
 
@@ -161,14 +176,7 @@ fn answers_to_another_campaign_are_not_counted() {
 #[test]
 fn a_candidate_yields_to_the_leader_of_its_term_and_keeps_its_vote() {
     let mut cluster = follower();
-    for _ in 0..1000 {
-        cluster.now_ms += 1;
-        cluster.handle(1, Input::Tick).unwrap();
-        if let Some(Body::PreVote { campaign, .. }) = sent(&mut cluster).first().map(|m| m.body.clone()) {
-            cluster.inject(2, 1, 0, Body::PreVoteReply { campaign, granted: true }).unwrap();
-            break;
-        }
-    }
+    next_question(&mut cluster);
     assert_eq!(cluster.raft(1).role(), RoleKind::Candidate);
     cluster.inject(3, 1, 1, heartbeat(LogId::ZERO, 0)).unwrap();
     assert_eq!((cluster.raft(1).role(), cluster.raft(1).leader()), (RoleKind::Follower, Some(NodeId(3))));

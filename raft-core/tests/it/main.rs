@@ -10,6 +10,7 @@ mod cluster;
 mod damage;
 mod disk_stall;
 mod dissertation;
+mod elections;
 mod hostile;
 mod membership;
 mod peers_bugs;

@@ -99,7 +99,8 @@ fn request_vote_waits_for_disk() {
     let mut cluster = Cluster::new(3);
     cluster.node_mut(1).disk_stuck = true;
     for id in [2, 3] {
-        cluster.lose = |m| matches!(m.body, Body::PreVote { .. }) && m.from != NodeId(1);
+        cluster.lose =
+            |m| matches!(m.body, Body::PreVote { .. } | Body::RequestVote { .. }) && m.from != NodeId(1);
         cluster.node_mut(id).disk_stuck = false;
     }
     cluster.pass(2000);
@@ -142,7 +143,8 @@ fn prevote_lower_term_converges() {
     assert_eq!(cluster.network[0].term, Term(7));
     // And the other way round: the asker adopts it.
     let mut asker = Cluster::of(&[1], conf(&[1, 2, 3]), |_| {});
-    asker.pass(600);
+    asker.inject(2, 1, 1, append(LogId::ZERO, 0, &[])).unwrap();
+    asker.pass(1100);
     let Some(Body::PreVote { campaign, .. }) = asker.sent.last().map(|m| m.body.clone()) else { panic!() };
     asker.inject(2, 1, 7, Body::PreVoteReply { campaign, granted: false }).unwrap();
     assert_eq!((asker.raft(1).term(), asker.raft(1).role()), (Term(7), RoleKind::Follower));

@@ -146,10 +146,11 @@ fn commands<'a>(entries: impl Iterator<Item = &'a Entry>) -> u64 {
 #[must_use]
 pub fn settings() -> Config {
     Config {
-        heartbeat_ms: 155,
-        election_timeout_min_ms: 310,
+        heartbeat_ms: 175,
+        election_timeout_min_ms: 350,
         election_timeout_max_ms: 400,
         commit_notice_delay_ms: 4,
+        greeting_delay_ms: 175,
         // A lost snapshot is one lost message here.
         snapshot_timeout_ms: 150,
         // The suite's `Snapshot(i)` is to let go of everything up to there.

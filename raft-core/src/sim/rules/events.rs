@@ -50,7 +50,10 @@ impl Ghost {
         let min = self.election_timeout_min;
         let member = &mut self.members[node];
         member.now = now;
-        let heard = member.contact.is_some_and(|contact| now.micros_since(contact) < min);
+        // A leader that stands itself leads no more: only in the next term, so nobody is loyal to it any longer.
+        let heard = member
+            .contact
+            .is_some_and(|(leader, contact)| now.micros_since(contact) < min && leader != message.from);
         let sticky = member.role == RoleKind::Follower && heard;
         let from = place(message.from);
         let own = member.bound();
@@ -92,7 +95,7 @@ impl Ghost {
         match &message.body {
             Body::AppendEntries { .. } | Body::Heartbeat { .. } | Body::InstallSnapshot { .. } => {
                 if message.term >= member.term {
-                    member.contact = Some(now);
+                    member.contact = Some((message.from, now));
                 } else {
                     coverage.hit(Mark::LowerTermAppend);
                 }

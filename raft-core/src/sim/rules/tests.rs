@@ -260,6 +260,17 @@ fn e8_names_a_vote_under_a_live_leader() {
 }
 
 #[test]
+fn e8_protects_no_leader_from_itself() {
+    let mut world = World::elected();
+    world.receives(1, &heartbeat(LogId::ZERO));
+    let ask = Body::RequestVote { campaign: CampaignId(1), last: LogId::ZERO, transfer: false };
+    world.receives(1, &message(1, 2, 3, ask));
+    world
+        .hands_out(1, &written(write(3, Some(1), None, vec![])))
+        .expect("its leader stood down to stand again");
+}
+
+#[test]
 fn e8_lets_a_handover_pass() {
     let mut world = World::elected();
     world.receives(1, &heartbeat(LogId::ZERO));
