@@ -42,11 +42,13 @@ fn main() -> ExitCode {
     if !arguments.json {
         let config = settings();
         println!(
-            "Timers of all rows: heartbeat {} ms, election timeout {} to {} ms, commit notice after {} ms.\n",
+            "Timers of all rows: heartbeat {} ms, election timeout {} to {} ms, commit notice after {} ms, a \
+             new leader's greeting after {} ms.\n",
             config.heartbeat_ms,
             config.election_timeout_min_ms,
             config.election_timeout_max_ms,
-            config.commit_notice_delay_ms
+            config.commit_notice_delay_ms,
+            config.greeting_delay_ms
         );
         println!("{}", table::HEAD);
     }
