@@ -71,8 +71,10 @@ impl Engine {
             Some(batch) => batch,
             None => self.begin(),
         };
-        let fits = self.current.room(self.buffer.len(), EntryCount::of(&write.entries))
-            >= writer::preamble_bytes(write) + write.entries.iter().map(record::entry_bytes).sum::<usize>();
+        let needed =
+            writer::preamble_bytes(write) + write.entries.iter().map(record::entry_bytes).sum::<usize>();
+        let room = self.current.room(self.buffer.len(), EntryCount::of(&write.entries));
+        let fits = room.is_some_and(|room| room >= needed);
         if fits {
             self.encode_write(write, &mut batch);
             batch.writes = Some(write.id);
@@ -91,15 +93,14 @@ impl Engine {
         let Some(Queued::Write(write)) = self.pending.front_mut() else {
             unreachable!("the caller looked at it");
         };
-        let mut room = self.current.room(self.buffer.len(), EntryCount::of(&write.entries))
-            - writer::preamble_bytes(write);
+        let (mut bytes, mut count) = (writer::preamble_bytes(write), EntryCount::default());
         let mut take = 0;
-        for entry in &write.entries {
-            let bytes = record::entry_bytes(entry);
-            if bytes > room {
+        while let Some(entry) = write.entries.get(take) {
+            bytes += record::entry_bytes(entry);
+            count.add(take.checked_sub(1).and_then(|before| write.entries.get(before)), entry);
+            if self.current.room(self.buffer.len(), count).is_none_or(|room| room < bytes) {
                 break;
             }
-            room -= bytes;
             take += 1;
         }
         assert!(take > 0, "an entry within the limit fits an empty segment");

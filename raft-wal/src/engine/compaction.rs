@@ -46,7 +46,8 @@ impl Engine {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
         let (count, last) = log.droppable(up_to);
         // Without room for the note the next segment is near; the next call has room.
-        if count == 0 || self.current.room(0, EntryCount::default()) < STATE_BYTES {
+        let room = self.current.room(0, EntryCount::default());
+        if count == 0 || room.is_none_or(|room| room < STATE_BYTES) {
             return Err(garbage);
         }
         let log_start = last.map_or(self.state.log_start, |index| {

@@ -51,14 +51,15 @@ impl Current {
         }
     }
 
-    /// Bytes left for records, if the batch so far has `buffered` bytes and `count` more entries come.
-    pub(crate) fn room(&self, buffered: usize, count: EntryCount) -> usize {
+    /// Bytes left for records, if the batch so far has `buffered` bytes and `count` more entries come. `None` if not even
+    /// what closes the batch and the segment fits any more: a batch without records needs that room, too.
+    pub(crate) fn room(&self, buffered: usize, count: EntryCount) -> Option<usize> {
         let footer =
             footer::footer_bytes(self.slots + count.slots, self.runs + count.runs, self.confs + count.confs);
         let header = if self.unwritten_header.is_some() && buffered == 0 { HEADER_BYTES } else { 0 };
         let reserved = COMMIT_BYTES + WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
         let used = self.position.saturating_add((buffered + header + reserved) as u64);
-        usize::try_from(self.file.bytes.saturating_sub(used)).unwrap_or(usize::MAX)
+        self.file.bytes.checked_sub(used).map(|left| usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     /// Whether a witness fits in front of seal and footer.
@@ -85,12 +86,20 @@ pub(crate) struct EntryCount {
 
 impl EntryCount {
     pub(crate) fn of(entries: &[Entry]) -> EntryCount {
-        let changes = entries.windows(2).filter(|pair| pair[0].id.term != pair[1].id.term).count();
-        EntryCount {
-            slots: entries.len(),
-            runs: changes + usize::from(!entries.is_empty()),
-            confs: entries.iter().filter(|entry| entry.kind == raft_core::EntryKind::ConfChange).count(),
+        let mut count = EntryCount::default();
+        let mut before = None;
+        for entry in entries {
+            count.add(before, entry);
+            before = Some(entry);
         }
+        count
+    }
+
+    /// Counts `entry`, which comes behind `before`.
+    pub(crate) fn add(&mut self, before: Option<&Entry>, entry: &Entry) {
+        self.slots += 1;
+        self.runs += usize::from(before.is_none_or(|before| before.id.term != entry.id.term));
+        self.confs += usize::from(entry.kind == raft_core::EntryKind::ConfChange);
     }
 }
 

@@ -295,3 +295,35 @@ fn payloads_read_from_a_map_outlive_the_compaction_of_their_segment() {
     }
     assert_eq!(mapped, expect(|_| 1, 1..=290, 3000), "not a byte was written under the map");
 }
+
+// Term, vote and commit need room, too: a segment that was filled by nothing else ran over into its footer.
+#[test]
+fn writes_without_entries_fill_segments_as_well() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 3, 100));
+    for term in 2..=2000 {
+        write(&mut engine, &writes.next(term, Vec::new()));
+    }
+    assert!(engine.stats().segments > 3);
+    let before = contents(&engine);
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.damaged, report.recovered.hard_state.term), (None, Term(2000)));
+    assert_eq!(contents(&engine), before);
+}
+
+// One write whose entries fit no segment's index is split like one whose bytes fit no segment.
+#[test]
+fn a_write_of_very_many_small_entries_is_split() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 20_000, 0));
+    assert!(engine.stats().segments > 3);
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(20_000)));
+    assert_eq!(contents(&engine).len(), 20_000);
+}
