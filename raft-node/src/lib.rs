@@ -23,6 +23,7 @@ mod node;
 pub mod opened;
 pub mod replica;
 pub mod resp;
+mod scrub_watch;
 mod service;
 pub mod snapshot_store;
 mod snapshot_transfer;

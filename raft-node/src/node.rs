@@ -25,6 +25,7 @@ use crate::{
     inspection::{Inspection, Published},
     opened::Opened,
     replica::{Limits, Replica},
+    scrub_watch,
     state_machine::StateMachine,
 };
 
@@ -216,13 +217,16 @@ impl<S: StateMachine> Node<S> {
     ) -> Result<Node<S>, StartError> {
         let Opened { log: wal, recovered, machine, snapshots, snapshot_bytes, .. } = opened;
         let clock = Clock::start();
+        let defaults = Config::new(config.id, random_u64());
         let core_config = Config {
+            // A frame is as long as the largest entry may be, and a little: a longer append is never sent.
+            append_bytes_max: defaults.append_bytes_max.min(config.entry_bytes_max),
             incarnation: started.incarnation,
             start: started.start,
             heartbeat_ms: config.heartbeat_ms,
             election_timeout_min_ms: config.election_timeout_ms,
             election_timeout_max_ms: config.election_timeout_ms.saturating_mul(2),
-            ..Config::new(config.id, random_u64())
+            ..defaults
         };
         let raft = Raft::new(core_config, recovered, clock.now()).map_err(StartError::Core)?;
         transport.set_conf_index(raft.conf_id().index);
@@ -256,6 +260,7 @@ impl<S: StateMachine> Node<S> {
             clock,
         };
         let (ended_tx, ended) = watch::channel(None);
+        tokio::spawn(scrub_watch::watch(Arc::downgrade(&wal)));
         tokio::spawn(run(driver, applier, Arc::clone(&wal), transport.clone(), ended_tx));
         let shared =
             Shared { counts, published, started, wal, transport, entry_bytes_max: config.entry_bytes_max };
@@ -363,6 +368,11 @@ impl<S: StateMachine> Node<S> {
     #[must_use]
     pub fn log_stats(&self) -> raft_wal::Stats {
         self.shared.wal.stats()
+    }
+
+    /// What the log's scrub has found since the start.
+    pub fn scrub_report(&self) -> raft_wal::ScrubReport {
+        self.shared.wal.scrub_report()
     }
 
     /// The links to the peers.

@@ -205,6 +205,15 @@ impl Backend for Service {
         if log.full {
             problems.push(format!("{}: no space left for the log", inner.id));
         }
+        let scrubbed = node.scrub_report();
+        if let Some((first, _)) = scrubbed.errors.first() {
+            let count = scrubbed.errors.len();
+            let help = crate::scrub_watch::HELP;
+            problems.push(format!(
+                "{}: {count} damaged entries in the log, the first is {first}: {help}",
+                inner.id
+            ));
+        }
         let members = self.members(node, &now, &mut problems);
         Status {
             cluster_id: started.cluster,

@@ -38,17 +38,6 @@ pub(crate) fn open(
     dir: &Path,
     options: Options,
 ) -> Result<(Engine, OpenReport), WalError> {
-    match open_once(Arc::clone(&vfs), dir, options.clone()) {
-        // A sealed segment whose footer fits, and an entry in it that is needed now and does not: look at everything, so
-        // that the hole is told with all its bounds.
-        Err(WalError::Corrupt(_)) if !options.verify_on_open => {
-            open_once(vfs, dir, Options { verify_on_open: true, ..options })
-        }
-        outcome => outcome,
-    }
-}
-
-fn open_once(vfs: Arc<dyn Vfs>, dir: &Path, options: Options) -> Result<(Engine, OpenReport), WalError> {
     options.validate()?;
     vfs.create_dir_all(dir).map_err(|error| WalError::io("create", dir, error))?;
     let lock = lock(&*vfs, dir)?;
@@ -62,6 +51,24 @@ pub(crate) fn open_locked(
     lock: DirLock,
 ) -> Result<(Engine, OpenReport), WalError> {
     options.validate()?;
+    // Shared by both attempts: nobody else may come in between.
+    let lock = Arc::new(lock);
+    match open_once(Arc::clone(&vfs), dir, options.clone(), Box::new(Arc::clone(&lock))) {
+        // A sealed segment whose footer fits, and an entry in it that is needed now and does not: look at everything, so
+        // that the hole is told with all its bounds.
+        Err(WalError::Corrupt(_)) if !options.verify_on_open => {
+            open_once(vfs, dir, Options { verify_on_open: true, ..options }, Box::new(lock))
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_once(
+    vfs: Arc<dyn Vfs>,
+    dir: &Path,
+    options: Options,
+    lock: DirLock,
+) -> Result<(Engine, OpenReport), WalError> {
     let names = Names::list(&*vfs, dir)?;
     let owner = Some((options.cluster, options.node));
     let surveyed = survey(&*vfs, dir, names, owner, options.verify_on_open, true)?;

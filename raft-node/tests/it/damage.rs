@@ -23,22 +23,118 @@ fn write(node: &Server, from: usize, to: usize) {
     }
 }
 
-/// The first segment of a log.
-fn segment(node: &Server) -> PathBuf {
+/// The segments of a log, in order.
+fn segments(node: &Server) -> Vec<PathBuf> {
     let names = std::fs::read_dir(&node.dir).unwrap().map(|entry| entry.unwrap().path());
     let is_segment =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("wal-"));
-    names.filter(is_segment).min().unwrap()
+    let mut segments: Vec<PathBuf> = names.filter(is_segment).collect();
+    segments.sort();
+    segments
 }
 
-/// Flips one bit in the value of a key, where the log holds it.
-fn flip(node: &Server, key: usize) {
-    let path = segment(node);
-    let mut bytes = std::fs::read(&path).unwrap();
+/// Flips one bit in the value of a key, where the log holds it; tells in which segment that is.
+fn flip(node: &Server, key: usize) -> usize {
     let value = format!("{key:0>100}").into_bytes();
-    let at = bytes.windows(value.len()).position(|window| window == value).expect("the value is in the log");
-    bytes[at + 10] ^= 0b100;
-    std::fs::write(&path, bytes).unwrap();
+    for (number, path) in segments(node).iter().enumerate() {
+        let mut bytes = std::fs::read(path).unwrap();
+        if let Some(at) = bytes.windows(value.len()).position(|window| window == value) {
+            bytes[at + 10] ^= 0b100;
+            std::fs::write(path, bytes).unwrap();
+            return number;
+        }
+    }
+    panic!("key {key} is not in the log");
+}
+
+fn verdict(node: &Server) -> Verdict {
+    raft_wal::verify(&OsVfs, &node.dir).unwrap().verdict
+}
+
+fn expect_everything_everywhere(cluster: &Cluster) {
+    let applied = |node: &Server| node.status().and_then(|status| status["applied"].as_u64());
+    let last = applied(&cluster.nodes[cluster.leader()]);
+    for node in &cluster.nodes {
+        wait_for("everybody has everything", node, || applied(node) >= last);
+    }
+}
+
+/// Ends every node and compares their logs.
+fn expect_the_same_logs(cluster: &mut Cluster, at_least: usize) {
+    expect_everything_everywhere(cluster);
+    for node in &mut cluster.nodes {
+        assert_eq!(node.terminate(), Some(0));
+    }
+    let logs: Vec<Vec<Entry>> = cluster.nodes.iter().map(|node| entries(&node.dir)).collect();
+    let shortest = logs.iter().map(Vec::len).min().unwrap();
+    assert!(shortest >= at_least, "{shortest} entries");
+    for log in &logs {
+        assert!(log.iter().all(Entry::is_intact));
+        assert_eq!(log[..shortest], logs[0][..shortest], "byte-identical entries");
+    }
+    for node in &cluster.nodes {
+        assert_eq!(verdict(node), Verdict::Clean, "n{}", node.id);
+    }
+}
+
+const SMALL_SEGMENTS: [&str; 6] =
+    ["--segment-bytes", "64KiB", "--max-entry-bytes", "32KiB", "--max-value-bytes", "16KiB"];
+
+/// Several holes, in sealed segments and in the one in use, of the node that leads: all of them are refilled.
+#[test]
+fn holes_in_sealed_segments_and_the_tail_of_a_leader_are_refilled() {
+    let flags = [&SMALL_SEGMENTS[..], &["--verify-on-open"]].concat();
+    let mut cluster = Cluster::start(3, &flags);
+    let damaged = cluster.leader();
+    write(&cluster.nodes[damaged], 0, 500);
+    assert_eq!(cluster.nodes[damaged].terminate(), Some(0));
+    let holes = [20, 21, 200, 499].map(|key| flip(&cluster.nodes[damaged], key));
+    assert!(holes[0] < holes[2] && holes[2] < holes[3], "two sealed segments and the tail: {holes:?}");
+    let Verdict::Damaged(damage) = verdict(&cluster.nodes[damaged]) else { panic!("no damage") };
+    cluster.nodes[damaged].spawn();
+    cluster.wait_ready(Duration::from_secs(20));
+    let node = &cluster.nodes[damaged];
+    wait_for("the log is refilled", node, || node.log().contains("the damaged log is whole again"));
+    write(node, 500, 510);
+    assert!(damage.promised.index.0 >= 500, "{damage}");
+    expect_the_same_logs(&mut cluster, 510);
+}
+
+/// Damage that no open looks at: one pass of the scrub finds it, the node says so and what helps; that does help.
+#[test]
+fn damage_found_by_the_scrub_is_told_with_what_helps() {
+    let mut cluster = Cluster::start(3, &SMALL_SEGMENTS);
+    let damaged = (cluster.leader() + 1) % 3;
+    // More than the open hands back, so that it does not read the first segment.
+    let mut client = Client::connect(&cluster.nodes[damaged].resp).unwrap();
+    write(&cluster.nodes[damaged], 0, 20);
+    let filler = "f".repeat(16_000);
+    for _ in 0..700 {
+        assert_eq!(client.call(&["SET", "filler", &filler]).unwrap(), Value::Simple("OK".to_owned()));
+    }
+    drop(client);
+    expect_everything_everywhere(&cluster);
+    assert_eq!(cluster.nodes[damaged].terminate(), Some(0));
+    assert_eq!(flip(&cluster.nodes[damaged], 7), 0);
+    cluster.nodes[damaged].spawn();
+    let node = &cluster.nodes[damaged];
+    wait_for("the scrub tells", node, || node.log().contains("an acknowledged entry of the log is damaged"));
+    assert!(
+        !node.log().contains("this node does not lead until"),
+        "the open found it already: {}",
+        node.log()
+    );
+    // It has no snapshot, so it needs that very entry to serve: it does not, and says why.
+    assert!(!node.is_ready());
+    let problems = node.status().unwrap()["problems"].to_string();
+    assert!(problems.contains("damaged entries") && problems.contains("--verify-on-open"), "{problems}");
+    cluster.nodes[damaged].terminate();
+    cluster.nodes[damaged].add_flag("--verify-on-open");
+    cluster.nodes[damaged].spawn();
+    cluster.wait_ready(Duration::from_secs(20));
+    let node = &cluster.nodes[damaged];
+    wait_for("the log is refilled", node, || node.log().contains("the damaged log is whole again"));
+    expect_the_same_logs(&mut cluster, 720);
 }
 
 /// Every entry on disk, the last one written for each index.
@@ -100,23 +196,8 @@ fn bits_that_flip_in_acknowledged_entries_are_refilled_from_the_leader() {
     }
     cluster.nodes[other].spawn();
     cluster.wait_ready(Duration::from_secs(20));
-    let applied = |node: &Server| node.status().and_then(|status| status["applied"].as_u64());
-    let last = applied(&cluster.nodes[leader]);
-    for node in &cluster.nodes {
-        wait_for("everybody has everything", node, || applied(node) >= last);
-    }
-    for node in &mut cluster.nodes {
-        assert_eq!(node.terminate(), Some(0));
-    }
-    let logs: Vec<Vec<Entry>> = cluster.nodes.iter().map(|node| entries(&node.dir)).collect();
-    let shortest = logs.iter().map(Vec::len).min().unwrap();
-    assert!(shortest as u64 >= 140 && shortest as u64 > damage.promised.index.0, "{shortest}");
-    for log in &logs {
-        assert!(log.iter().all(Entry::is_intact));
-        assert_eq!(log[..shortest], logs[0][..shortest], "byte-identical entries");
-    }
-    let verdict = raft_wal::verify(&OsVfs, &cluster.nodes[damaged].dir).unwrap().verdict;
-    assert_eq!(verdict, Verdict::Clean);
+    assert!(damage.promised.index.0 < 140);
+    expect_the_same_logs(&mut cluster, 140);
 }
 
 #[test]
@@ -125,7 +206,7 @@ fn a_lone_node_with_a_damaged_log_refuses_to_start_and_names_the_command_that_he
     write(&cluster.nodes[0], 0, 20);
     assert_eq!(cluster.nodes[0].terminate(), Some(0));
     flip(&cluster.nodes[0], 10);
-    let before = std::fs::read(segment(&cluster.nodes[0])).unwrap();
+    let before = std::fs::read(&segments(&cluster.nodes[0])[0]).unwrap();
     let node = &cluster.nodes[0];
     let output = Command::new(env!("CARGO_BIN_EXE_raft-node"))
         .args([
@@ -146,5 +227,5 @@ fn a_lone_node_with_a_damaged_log_refuses_to_start_and_names_the_command_that_he
     assert!(!output.status.success());
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("raft-node verify") && text.contains("damaged"), "{text}");
-    assert_eq!(std::fs::read(segment(node)).unwrap(), before, "nothing was changed");
+    assert_eq!(std::fs::read(&segments(node)[0]).unwrap(), before, "nothing was changed");
 }

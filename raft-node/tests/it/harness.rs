@@ -128,6 +128,11 @@ impl Server {
         self.child = Some(command.spawn().unwrap());
     }
 
+    /// For the next start.
+    pub(crate) fn add_flag(&mut self, flag: &str) {
+        self.extra.push(flag.to_owned());
+    }
+
     /// `kill -9`, and waits until the process is gone.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -182,6 +182,31 @@ fn a_paused_leader_does_not_serve_stale_reads() {
     assert_eq!(seen, Value::Bulk(Some(b"2".to_vec())), "{}", cluster.nodes[leader].log());
 }
 
+/// What is sent to a follower that fell behind fits into a frame, however small entries have to be: it once was cut into
+/// appends of 1 MiB, which nobody took, and the follower stayed behind for good.
+#[test]
+fn a_follower_that_fell_behind_catches_up_where_entries_are_small() {
+    let limits = ["--max-entry-bytes", "32KiB", "--max-value-bytes", "16KiB"];
+    let cluster = Cluster::start(3, &limits);
+    let leader = cluster.leader();
+    let behind = &cluster.nodes[(leader + 1) % 3];
+    behind.signal(rustix::process::Signal::STOP);
+    let mut client = Client::connect(&cluster.nodes[leader].resp).unwrap();
+    let value = "v".repeat(16_000);
+    for _ in 0..100 {
+        assert_eq!(client.call(&["SET", "k", &value]).unwrap(), Value::Simple("OK".into()));
+    }
+    behind.signal(rustix::process::Signal::CONT);
+    let applied = |node: &crate::harness::Server| node.status().and_then(|status| status["applied"].as_u64());
+    // The founding entries come before these.
+    let last = Some(100);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while applied(behind) < last {
+        assert!(Instant::now() < deadline, "{:?} of {last:?}: {}", applied(behind), behind.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// SIGTERM: leadership goes to somebody else before the process ends, so nobody waits for an election.
 #[test]
 fn a_leader_that_is_asked_to_leave_hands_over() {

@@ -293,6 +293,22 @@ fn damage_in_a_sealed_segment_is_found_at_use() {
     assert_eq!(report.damaged.unwrap().first, LogIndex(10));
 }
 
+/// As a node opens it, which holds the lock already: it once refused to start where [`Engine::open`] told the hole.
+#[test]
+fn damage_in_a_sealed_segment_is_told_to_whoever_holds_the_lock() {
+    let (vfs, expected) = simulated(100, 1000);
+    let path = segment(DIR.as_ref(), 1);
+    let bytes = vfs.bytes(&path).unwrap();
+    let at = bytes.windows(1000).position(|window| window == &expected[9].payload[..]).unwrap();
+    vfs.flip_bits(&path, at as u64, 1);
+    let lock = vfs.lock(DIR.as_ref()).unwrap();
+    let (engine, report) = Engine::open_locked(Arc::new(vfs.clone()), DIR.as_ref(), options(), lock).unwrap();
+    assert_eq!(report.damaged.unwrap().first, LogIndex(10));
+    assert!(vfs.lock(DIR.as_ref()).is_err(), "the directory is not locked any more");
+    drop(engine);
+    vfs.lock(DIR.as_ref()).unwrap();
+}
+
 /// The dump shows what stands there, in order: cut entries too, and everything around a damaged place.
 #[test]
 fn a_dump_shows_every_record_and_goes_on_behind_damage() {
