@@ -315,6 +315,9 @@ impl Engine {
             if bytes > limit {
                 return Err(WalError::TooLarge { what: "a configuration", bytes, limit });
             }
+            if meta.last.index.0 > record::COUNT_MAX {
+                return bad("a snapshot beyond all counting", meta.last.index, tip.last);
+            }
             if *resets_log {
                 if meta.last.index <= tip.mark {
                     return bad("a snapshot that is not newer resets the log", meta.last.index, tip.last);
@@ -325,7 +328,7 @@ impl Engine {
             tip.mark = tip.mark.max(meta.last.index);
         }
         for entry in &write.entries {
-            if entry.id.index != tip.last.next() {
+            if entry.id.index != tip.last.next() || entry.id.index.0 > record::COUNT_MAX {
                 return bad("an entry", entry.id.index, tip.last);
             }
             if entry.id.term < tip.last_term || entry.id.term > tip.term {

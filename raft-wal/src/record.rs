@@ -25,8 +25,8 @@ pub(crate) const PAD_BYTES: usize = BASE_BYTES;
 /// Bytes of an encoded [`State`].
 pub(crate) const STATE_BYTES: usize = 128;
 
-/// Batches, segments and cuts are counted up one by one: no log gets this far, so that a larger number is not believed
-/// and counting on never overflows.
+/// Entries, batches, segments and cuts are counted up one by one: no log gets this far, so that a larger number is not
+/// believed, and counting on never overflows.
 pub(crate) const COUNT_MAX: u64 = 1 << 56;
 
 const KIND_ENTRY: u8 = 1;
@@ -180,7 +180,12 @@ impl State {
 }
 
 fn log_id(fields: &mut Fields<'_>) -> Option<LogId> {
-    Some(LogId { term: Term(fields.u64()?), index: LogIndex(fields.u64()?) })
+    Some(LogId { term: Term(fields.u64()?), index: index(fields)? })
+}
+
+/// An entry's index that somebody can have counted to.
+pub(crate) fn index(fields: &mut Fields<'_>) -> Option<LogIndex> {
+    Some(fields.u64()?).filter(|index| *index <= COUNT_MAX).map(LogIndex)
 }
 
 /// A record's header.
@@ -278,7 +283,7 @@ fn parse_tagged<'a>(here: &'a [u8], offset: u64, stamp: &Stamp) -> Option<Record
             },
             kind: EntryKind::from_u8(sub)?,
         },
-        KIND_CUT => Header::Cut { after: LogIndex(fields.u64()?) },
+        KIND_CUT => Header::Cut { after: index(&mut fields)? },
         KIND_MARK => Header::Mark {
             last: log_id(&mut fields)?,
             resets_log: flags & FLAG_RESETS_LOG != 0,

@@ -4,7 +4,7 @@ use raft_core::{LogId, LogIndex, Term, TermRun};
 
 use crate::{
     fields::Fields,
-    record::Stamp,
+    record::{self, Stamp},
     segment::index::{SegmentIndex, Slot},
 };
 
@@ -102,7 +102,7 @@ impl Trailer {
             return None;
         }
         let mut fields = Fields::new(body);
-        let first = LogIndex(fields.u64()?);
+        let first = record::index(&mut fields)?;
         let slots = usize::try_from(fields.u64()?).ok()?;
         let prior_cut = Some(fields.u64()?).filter(|cut| *cut != NONE).map(LogIndex);
         let reset = LogId { term: Term(fields.u64()?), index: LogIndex(fields.u64()?) };
@@ -120,6 +120,9 @@ impl Trailer {
         index.first = first;
         index.prior_cut = prior_cut;
         index.reset = Some(reset).filter(|id| id.index.0 != NONE);
+        if index.reset.is_some_and(|reset| reset.index.0 > record::COUNT_MAX) {
+            return None;
+        }
         index.mark_offset = mark_offset;
         for _ in 0..runs {
             index.runs.push(TermRun { first: LogIndex(fields.u64()?), term: Term(fields.u64()?) });

@@ -200,6 +200,8 @@ fn a_write_that_does_not_continue_the_log_changes_nothing() {
         writes.append(2, 3, 1, 10),
         writes.append(1, 4, 1, 10),
         writes.next(2, vec![entry(3, 4, 1)]),
+        writes.mark(2, LogId::new(2, (1 << 56) + 1), false, false),
+        writes.mark(2, LogId::new(2, u64::MAX), true, true),
     ] {
         assert!(matches!(engine.append(&bad), Err(WalError::Discontinuous { .. })), "{bad:?}");
     }

@@ -175,8 +175,9 @@ fn unknown_features() {
 /// A header whose checksums fit and whose numbers nobody can have counted to is none; the seal before it tells the same.
 #[test]
 fn numbers_beyond_all_counting() {
-    // Its number, and of its state: the batch, the first segment, the cuts.
-    for at in [48, 104, 104 + 72, 104 + 112] {
+    // Its number, and of its state: the batch, the last entry, the log's start, the first segment, the mark, the promise,
+    // the cuts.
+    for at in [48, 104, 104 + 48, 104 + 64, 104 + 72, 104 + 88, 104 + 104, 104 + 112] {
         rebuilt(|dir| patch_header(&segment(dir, 4), at, &u64::MAX.to_le_bytes()));
     }
 }
