@@ -229,3 +229,68 @@ fn a_lone_node_with_a_damaged_log_refuses_to_start_and_names_the_command_that_he
     assert!(text.contains("raft-node verify") && text.contains("damaged"), "{text}");
     assert_eq!(std::fs::read(&segments(node)[0]).unwrap(), before, "nothing was changed");
 }
+
+/// What `verify` and `dump` end with, as scripts see it: 0 clean, 1 torn, 2 damaged, 3 no data directory, 4 nothing
+/// concluded.
+#[test]
+fn verify_and_dump_say_by_their_exit_code_what_they_found() {
+    let run = |task: &str, node: &Server| {
+        let output = Command::new(env!("CARGO_BIN_EXE_raft-node")).arg(task).arg(&node.dir).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let mut cluster = Cluster::start(1, &["--segment-bytes", "64MiB", "--snapshot-log-bytes", "64KiB"]);
+    assert_eq!(run("verify", &cluster.nodes[0]).0, 4, "a directory in use");
+    assert_eq!(run("dump", &cluster.nodes[0]).0, 4, "a directory in use");
+    write(&cluster.nodes[0], 0, 800);
+    wait_for("a snapshot", &cluster.nodes[0], || cluster.nodes[0].log().contains("snapshot taken"));
+    assert_eq!(cluster.nodes[0].terminate(), Some(0));
+    let node = &cluster.nodes[0];
+    let (code, text) = run("verify", node);
+    assert_eq!((code, text.contains("clean")), (0, true), "{text}");
+    assert_eq!(run("dump", node).0, 0);
+
+    let path = segments(node).remove(0);
+    let clean = std::fs::read(&path).unwrap();
+    let value_at = |key: usize| {
+        let value = format!("{key:0>100}").into_bytes();
+        clean.windows(value.len()).rposition(|window| window == value).unwrap()
+    };
+    let check = |bytes: &[u8], expected: i32, words: &[&str]| {
+        std::fs::write(&path, bytes).unwrap();
+        let (code, text) = run("verify", node);
+        assert_eq!(code, expected, "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert_eq!(std::fs::read(&path).unwrap(), bytes, "verify changed the segment");
+        run("dump", node).0
+    };
+    // Everything behind the middle of the last value was never written.
+    let mut torn = clean.clone();
+    torn[value_at(799) + 50..].fill(0);
+    check(&torn, 1, &["unfinished write", "harmless"]);
+    let mut damaged = clean.clone();
+    damaged[value_at(795)] ^= 1;
+    assert_eq!(check(&damaged, 2, &["damaged", "wal-0000000000000001.log", "byte", "entries"]), 2);
+    let mut newer = clean.clone();
+    for copy in [0, 2048] {
+        newer[copy + 8] = 2;
+        let fitting = crc32fast::hash(&[&newer[copy..copy + 12], &newer[copy + 16..copy + 232]].concat());
+        newer[copy + 12..copy + 16].copy_from_slice(&fitting.to_le_bytes());
+    }
+    assert_eq!(check(&newer, 4, &["format version 2"]), 4);
+    check(&clean, 0, &["clean"]);
+
+    let names = std::fs::read_dir(&node.dir).unwrap().map(|entry| entry.unwrap().path());
+    let snapshot = names.filter(|path| path.extension().is_some_and(|end| end == "snap")).max().unwrap();
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    let (code, text) = run("verify", node);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("snapshot-") && text.contains("chunk"), "{text}");
+    // A lone node does not start on it either, and names the file.
+    let mut node = cluster.nodes.remove(0);
+    node.spawn();
+    wait_for("it refuses", &node, || node.log().contains("snapshot-") && node.log().contains("unusable"));
+}
