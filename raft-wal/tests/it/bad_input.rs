@@ -300,6 +300,28 @@ fn a_directory_or_a_link_where_the_log_would_be_founded() {
     }
 }
 
+/// Not by the mode of the file, for whoever may read everything would see nothing of it.
+#[test]
+fn with_permissions_refused() {
+    let dir = log();
+    let before = content(dir.path());
+    for number in 1..=4 {
+        let plan = std::sync::Arc::new(Plan::default());
+        *plan.denied.lock().unwrap() = Some(segment(dir.path(), number));
+        let vfs = std::sync::Arc::new(FailingVfs { plan });
+        let error =
+            raft_wal::Engine::open(std::sync::Arc::clone(&vfs) as _, dir.path(), options()).unwrap_err();
+        let WalError::Io { operation: "open", path, source } = &error else { panic!("{error}") };
+        assert_eq!(
+            (path, source.kind()),
+            (&segment(dir.path(), number), std::io::ErrorKind::PermissionDenied)
+        );
+        assert!(matches!(verify(&*vfs, dir.path()), Err(WalError::Io { .. })), "nothing can be concluded");
+        assert_eq!(content(dir.path()), before, "something was changed: {error}");
+    }
+    assert_eq!(contents(&open(dir.path()).0).len(), 66);
+}
+
 #[test]
 fn a_link_in_place_of_the_lock() {
     let dir = log();

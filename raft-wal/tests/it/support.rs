@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -155,6 +155,8 @@ pub(crate) struct Plan {
     pub(crate) fail_rename: AtomicU64,
     /// Allocations fail for want of space while this is not 0.
     pub(crate) full: AtomicU64,
+    /// Opening this file is refused, as to somebody without permission.
+    pub(crate) denied: Mutex<Option<PathBuf>>,
 }
 
 fn count(counter: &AtomicU64, fail: &AtomicU64) -> io::Result<()> {
@@ -176,6 +178,9 @@ impl Vfs for FailingVfs {
         Ok(Arc::new(FailingFile { file: OsVfs.create(path)?, plan: Arc::clone(&self.plan) }))
     }
     fn open(&self, path: &Path, write: bool) -> io::Result<Arc<dyn VfsFile>> {
+        if self.plan.denied.lock().unwrap().as_deref() == Some(path) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         Ok(Arc::new(FailingFile { file: OsVfs.open(path, write)?, plan: Arc::clone(&self.plan) }))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
