@@ -234,6 +234,11 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
                     entry.payload = options().founding.encode().into();
                     entry.checksum = raft_core::Entry::checksum_of(&entry.payload);
                 }
+                3 => {
+                    entry.kind = EntryKind::Noop;
+                    entry.payload = bytes::Bytes::new();
+                    entry.checksum = crc32fast::hash(&[]);
+                }
                 _ => {}
             }
         }
@@ -282,4 +287,68 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
     assert_eq!(log.marks[0], (1, 3, 0));
     assert!(log.marks[1..].iter().all(|mark| *mark == (1, 3, 2)), "repeated at the head of each segment");
     assert_eq!(log.entries, expected);
+}
+
+/// Section 8.
+#[test]
+fn a_reader_made_from_the_document_finds_the_content_of_a_snapshot() {
+    let vfs = SimVfs::new();
+    let dir = Path::new("/data");
+    raft_wal::vfs::Vfs::create_dir_all(&vfs, dir).unwrap();
+    snapshot_file(std::sync::Arc::new(vfs.clone()), dir, LogId::new(3, 0x2a));
+    let bytes = vfs.bytes(&dir.join("snapshot-000000000000002a-0000000000000003.snap")).unwrap();
+    assert_eq!((&bytes[..8], u32_at(&bytes, 8), u64_at(&bytes, 16)), (&b"RAFTSNAP"[..], 1, 0));
+    let header = &bytes[..size(u32_at(&bytes, 12).into())];
+    assert!(header.len().is_multiple_of(8));
+    assert_eq!((header[24..40].to_vec(), u32_at(header, 40)), (7_u128.to_le_bytes().to_vec(), 0));
+    assert_eq!((u64_at(header, 48), u64_at(header, 56), u64_at(header, 64)), (3, 0x2a, 99));
+    assert_eq!((u64_at(header, 72), u64_at(header, 80)), (1, 1), "the entry of the configuration");
+    let (checked, configuration) = (header.len() - 4, 96 + size(u32_at(header, 88).into()));
+    assert!(configuration > 96 && header[configuration..checked].iter().all(|byte| *byte == 0));
+    let header_checksum = u32_at(header, checked);
+    assert_eq!(header_checksum, crc32fast::hash(&header[..checked]));
+
+    let (mut at, mut content) = (header.len(), Vec::new());
+    while u32_at(&bytes, at) != u32::MAX {
+        let length = u32_at(&bytes, at);
+        assert!((1..=u32_at(header, 44)).contains(&length));
+        let payload = &bytes[at + 8..at + 8 + size(length.into())];
+        let bound =
+            [&header_checksum.to_le_bytes()[..], &(at as u64).to_le_bytes(), &length.to_le_bytes(), payload];
+        assert_eq!(u32_at(&bytes, at + 4), crc32fast::hash(&bound.concat()), "the chunk at {at}");
+        content.extend_from_slice(payload);
+        at += 8 + payload.len();
+    }
+    let trailer = &bytes[at..];
+    assert_eq!(trailer.len(), 32);
+    assert_eq!(u32_at(trailer, 4), crc32fast::hash(&bytes[..at]));
+    assert_eq!((u64_at(trailer, 8), u64_at(trailer, 16)), (content.len() as u64, bytes.len() as u64));
+    assert_eq!(
+        (u32_at(trailer, 24), u32_at(trailer, 28)),
+        (header_checksum, crc32fast::hash(&trailer[..28]))
+    );
+    assert_eq!(content, [5; 300]);
+}
+
+/// Section 9.
+#[test]
+fn a_reader_made_from_the_document_finds_whose_directory_it_is() {
+    let vfs = SimVfs::new();
+    let dir = Path::new("/data");
+    raft_wal::vfs::Vfs::create_dir_all(&vfs, dir).unwrap();
+    let identity = raft_wal::identity::Identity {
+        cluster: Some(raft_core::ClusterId(0xabc)),
+        founding: Some(options().founding),
+        ..raft_wal::identity::Identity::new(raft_core::NodeId(5), raft_core::Incarnation(77))
+    };
+    identity.store(&vfs, dir).unwrap();
+    let bytes = vfs.bytes(&dir.join("identity")).unwrap();
+    assert_eq!((&bytes[..8], u32_at(&bytes, 8)), (&b"RAFT-ID\0"[..], 1));
+    assert_eq!((size(u32_at(&bytes, 12).into()), u64_at(&bytes, 16)), (bytes.len(), 0));
+    assert_eq!((u64_at(&bytes, 24), u64_at(&bytes, 32), u64_at(&bytes, 40)), (5, 77, 0));
+    assert_eq!((bytes[48..64].to_vec(), u32_at(&bytes, 64)), (0xabc_u128.to_le_bytes().to_vec(), 3));
+    let (end, configuration) = (bytes.len() - 4, 72 + size(u32_at(&bytes, 68).into()));
+    assert!(configuration > 72 && bytes[configuration..end].iter().all(|byte| *byte == 0));
+    assert_eq!(end, configuration.next_multiple_of(8) + 4);
+    assert_eq!(u32_at(&bytes, end), crc32fast::hash(&bytes[..end]));
 }
