@@ -1,5 +1,9 @@
 //! Standing for election, or asking first whether it would be won (dissertation 3.4, 9.6).
 
+#[cfg(feature = "model")]
+#[path = "model/candidate.rs"]
+mod model;
+
 use std::collections::BTreeMap;
 
 use crate::{

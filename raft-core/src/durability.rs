@@ -1,5 +1,9 @@
 //! What is on disk, what is on its way there, and which messages wait for it.
 
+#[cfg(feature = "model")]
+#[path = "model/durability.rs"]
+mod model;
+
 use std::collections::VecDeque;
 
 use crate::{Entries, HardState, Instant, LogId, LogIndex, Message, SnapshotMark, Write, WriteId, log::Log};

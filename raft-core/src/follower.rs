@@ -1,5 +1,9 @@
 //! Following: take what the leader sends, answer for what is durable, notice when the leader falls silent.
 
+#[cfg(feature = "model")]
+#[path = "model/follower.rs"]
+mod model;
+
 use crate::{
     AppendOutcome, Body, Entries, Entry, Epoch, HaltReason, Instant, LogId, LogIndex, NodeId, ReadOutcome,
     ReadToken, Round, SnapshotMeta,

@@ -1,5 +1,9 @@
 //! Leading: take proposals, count acknowledgements, commit, confirm reads, hand over. Sending is in `replication`.
 
+#[cfg(feature = "model")]
+#[path = "model/leader.rs"]
+mod model;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{

@@ -49,6 +49,8 @@ mod step;
 mod transition;
 mod view;
 
+#[cfg(feature = "model")]
+pub mod model;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(test)]

@@ -1,5 +1,9 @@
 //! What a leader knows of one peer (SAFETY P1 to P7).
 
+#[cfg(feature = "model")]
+#[path = "model/progress.rs"]
+mod model;
+
 use std::collections::VecDeque;
 
 use crate::{

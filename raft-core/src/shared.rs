@@ -1,5 +1,9 @@
 //! What a node has in every role: term, vote, log, commit index, the queues towards disk and state machine.
 
+#[cfg(feature = "model")]
+#[path = "model/shared.rs"]
+mod model;
+
 use crate::{
     Apply, Body, CampaignId, Config, Event, Fetch, FetchId, HaltReason, HardState, LogId, LogIndex, Message,
     NodeId, Now, Proposal, ReadOutcome, ReadToken, SnapshotMark, SnapshotMeta, Term, WriteId,

@@ -1,6 +1,10 @@
 //! Handing leadership over (dissertation 3.10; SAFETY X1). Proposals are frozen until the target leads or the
 //! deadline has passed; nothing extends the deadline.
 
+#[cfg(feature = "model")]
+#[path = "model/transfer.rs"]
+mod model;
+
 use crate::{
     Body, Event, Instant, NodeId, TransferError, TransferOutcome,
     leader::Leader,

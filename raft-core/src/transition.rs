@@ -1,5 +1,9 @@
 //! From one role to another: the only place where it happens, and where it is told.
 
+#[cfg(feature = "model")]
+#[path = "model/transition.rs"]
+mod model;
+
 use crate::{
     Event, HaltReason, LogId, NodeId, Raft, RoleKind, Term, TransferOutcome,
     candidate::Candidate,
