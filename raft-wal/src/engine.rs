@@ -461,6 +461,11 @@ pub(crate) fn read(
     last: LogIndex,
     bytes_max: usize,
 ) -> Result<Vec<Entry>, WalError> {
+    if first == last
+        && let Some((file, slot)) = log.read().unwrap_or_else(PoisonError::into_inner).locate_one(first)
+    {
+        return Ok(vec![reader::read_one(&file, slot, first)?]);
+    }
     let (spans, maps) = {
         let log = log.read().unwrap_or_else(PoisonError::into_inner);
         (log.locate(first, last, bytes_max)?, Arc::clone(&log.maps))

@@ -126,6 +126,16 @@ impl Log {
         (count, last.map(|segment| segment.index.last()))
     }
 
+    /// Where one entry stands; `None` if it is not there.
+    pub(crate) fn locate_one(&self, index: LogIndex) -> Option<(Arc<SegmentFile>, Slot)> {
+        if index <= self.log_start.index || index > self.last {
+            return None;
+        }
+        let place = self.segments.partition_point(|segment| segment.index.last() < index);
+        let segment = self.segments.get(place)?;
+        Some((Arc::clone(&segment.file), segment.index.slot(index)?))
+    }
+
     /// Where `first..=last` stand, stopping before `bytes_max` but not before the first.
     pub(crate) fn locate(
         &self,

@@ -376,8 +376,13 @@ impl Encoder<'_> {
 
     /// Fills up to the next multiple of `block`.
     pub(crate) fn pad_to(&mut self, block: usize) {
-        let at = self.at();
-        let end = (at + PAD_BYTES as u64).next_multiple_of(block as u64);
+        self.pad_to_before(block, 0);
+    }
+
+    /// Fills so far that `bytes` more end at a multiple of `block`.
+    pub(crate) fn pad_to_before(&mut self, block: usize, bytes: usize) {
+        let (at, bytes) = (self.at(), bytes as u64);
+        let end = (at + PAD_BYTES as u64 + bytes).next_multiple_of(block as u64) - bytes;
         let fill = usize::try_from(end - at).expect("less than a block and a header") - PAD_BYTES;
         self.put(KIND_PAD, 0, 0, &[], &vec![0; fill], 0);
     }

@@ -1,5 +1,6 @@
 //! Segments: the files the log is made of.
 
+pub(crate) mod check;
 pub(crate) mod footer;
 pub(crate) mod header;
 pub(crate) mod index;

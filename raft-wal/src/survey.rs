@@ -18,6 +18,7 @@ use crate::{
     record::{self, Header, State},
     recovery::{self, Ending, Hole, Scan},
     segment::{
+        check,
         footer::{TRAILER_BYTES, Trailer},
         header::{Found, HEADER_BYTES, SegmentHeader},
         index::SegmentIndex,
@@ -161,6 +162,9 @@ impl Reader<'_> {
             let there = usize::try_from(*length).unwrap_or(usize::MAX).min(HEADER_BYTES);
             read_exact_at(&*file, &mut bytes[..there], 0)
                 .map_err(|error| WalError::io("read", &path, error))?;
+            // The footers are wanted next, of all segments: the disk can look for them meanwhile.
+            let footer = length / FOOTER_SHARE;
+            file.will_read(length - footer, footer);
             let mut found = SegmentHeader::find(&path, &bytes)?;
             if let Found::Live { header, both } = found {
                 if let Some((cluster, node)) = owner
@@ -184,12 +188,9 @@ impl Reader<'_> {
     /// Without a single readable header: is this the very beginning, or the loss of everything?
     fn refuse_unless_unfounded(&self) -> Result<(), WalError> {
         let numbers: Vec<u64> = self.names.segments.keys().copied().collect();
+        let first = self.path(1);
         if !self.names.snapshots.is_empty() {
-            // A log lived here. What is left of it is named, so that nobody looks for a file that is there.
-            let (number, kind) = numbers
-                .first()
-                .map_or((1, CorruptionKind::Missing), |first| (*first, CorruptionKind::SegmentHeader));
-            return Err(WalError::corrupt(&self.path(number), 0, kind));
+            return Err(WalError::corrupt(&first, 0, CorruptionKind::Missing));
         }
         let Some(number) = numbers.last() else { return Ok(()) };
         let path = self.path(*number);
@@ -217,8 +218,21 @@ impl Reader<'_> {
             let kind = CorruptionKind::Length { found: length, expected: crate::options::SEGMENT_BYTES_MAX };
             return Err(WalError::corrupt(path, 0, kind));
         }
+        file.will_read(0, length);
+        // Zeroes at the end, of which a segment in use has many, need no copy: memory that is not touched is zero.
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        read_exact_at(&*file, &mut bytes, 0).map_err(|error| WalError::io("read", path, error))?;
+        let mut end = bytes.len();
+        let mut piece = vec![0; ZEROES.len()];
+        while end > 0 {
+            let start = end.saturating_sub(piece.len());
+            let piece = &mut piece[..end - start];
+            read_exact_at(&*file, piece, start as u64).map_err(|error| WalError::io("read", path, error))?;
+            if *piece != ZEROES[..piece.len()] {
+                break;
+            }
+            end = start;
+        }
+        read_exact_at(&*file, &mut bytes[..end], 0).map_err(|error| WalError::io("read", path, error))?;
         Ok((file, bytes))
     }
 
@@ -309,7 +323,7 @@ impl Reader<'_> {
         let by_footer = self.by_footer(number, &*file, &path, length, next)?;
         let header = match (self.headers.get(&number), &by_footer) {
             (Some(Found::Live { header, .. }), _) => *header,
-            (_, Some((_, salt))) => {
+            (_, Some((_, salt, _))) => {
                 // The header is lost, but the footer tells the salt, and nothing else of it is needed.
                 self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
                 SegmentHeader { number, salt: *salt, segment_bytes: length, repair: false, ..*next }
@@ -318,8 +332,8 @@ impl Reader<'_> {
         };
         let file = SegmentFile::new(number, path.clone(), file, header.stamp(), length);
         let intact_header = matches!(self.headers.get(&number), Some(Found::Live { .. }));
-        if let Some((index, _)) = by_footer
-            && (!check_all || !intact_header)
+        if let Some((index, _, seal_offset)) = by_footer
+            && (!check_all || !intact_header || self.is_intact(&file, &header, seal_offset, &index)?)
         {
             return Ok(Some(Loaded { header, segment: Segment { file, index }, mark: None, hole: None }));
         }
@@ -353,7 +367,21 @@ impl Reader<'_> {
         Ok(Some(Loaded { header, segment, mark: scan.mark, hole }))
     }
 
-    /// A sealed segment's index and salt, if trailer, footer, seal and the next header all fit each other.
+    /// Whether every record up to the seal fits and makes this index; counts the entries then.
+    fn is_intact(
+        &mut self,
+        file: &SegmentFile,
+        header: &SegmentHeader,
+        seal_offset: u64,
+        index: &SegmentIndex,
+    ) -> Result<bool, WalError> {
+        let entries = check::intact_entries(&*file.file, header, seal_offset, index)
+            .map_err(|error| WalError::io("read", &file.path, error))?;
+        self.entries += entries.unwrap_or(0);
+        Ok(entries.is_some())
+    }
+
+    /// A sealed segment's index, salt and the place of its seal, if trailer, footer, seal and the next header all fit each other.
     fn by_footer(
         &self,
         number: u64,
@@ -361,7 +389,7 @@ impl Reader<'_> {
         path: &Path,
         length: u64,
         next: &SegmentHeader,
-    ) -> Result<Option<(SegmentIndex, u128)>, WalError> {
+    ) -> Result<Option<(SegmentIndex, u128, u64)>, WalError> {
         let read = |at: u64, bytes: usize| {
             let mut buffer = vec![0; bytes];
             match read_exact_at(file, &mut buffer, at) {
@@ -392,7 +420,7 @@ impl Reader<'_> {
             && trailer.seal_offset + record::SEAL_BYTES as u64 == next.previous_length
             && State { chain, ..state } == next.state
             && index.last() == state.last.index;
-        Ok(fits.then_some((index, trailer.salt)))
+        Ok(fits.then_some((index, trailer.salt, trailer.seal_offset)))
     }
 
     fn assemble(
@@ -493,6 +521,11 @@ impl Reader<'_> {
         Err(WalError::corrupt(path, 0, CorruptionKind::SnapshotMark(state.mark)))
     }
 }
+
+/// What a segment is compared with, from its end on.
+static ZEROES: [u8; 256 << 10] = [0; 256 << 10];
+/// A footer of 1 KiB entries takes about this part of its segment.
+const FOOTER_SHARE: u64 = 128;
 
 /// No mark takes more.
 const MARK_BYTES_MAX: u64 = raft_core::CONF_STATE_BYTES_MAX as u64 + 4096;

@@ -50,6 +50,8 @@ pub trait VfsFile: fmt::Debug + Send + Sync + 'static {
     fn allocate(&self, length: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn length(&self) -> io::Result<u64>;
+    /// All of this will be read soon, from front to back. Only a hint.
+    fn will_read(&self, _offset: u64, _length: u64) {}
     /// Maps the file read-only, where that is possible. Only for sealed segments, whose length was checked.
     fn map(&self) -> io::Result<Option<bytes::Bytes>> {
         Ok(None)

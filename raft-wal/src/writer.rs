@@ -24,6 +24,7 @@ use raft_core::WriteId;
 use crate::{
     engine::{Engine, Flight, Garbage, Step},
     error::WalError,
+    layout,
     log::Log,
     scrub::{Scrub, ScrubReport},
     segment::prepare::{Job, Prepared},
@@ -389,8 +390,9 @@ impl Writer {
 
     fn send_garbage(&self, engine: &mut Engine) {
         for garbage in engine.garbage.drain(..) {
-            // A helper that is gone leaves it to the next open.
-            let _ = self.send(Chore::Collect(garbage));
+            // All of it is set aside at once, so that the log can use it again; the helper takes its time to remove what
+            // is too much. A helper that is gone leaves it to the next open.
+            let _ = self.send(Chore::Collect(Garbage { spares_wanted: usize::MAX, ..garbage }));
         }
     }
 
@@ -475,9 +477,24 @@ fn scrub(sealings: &mpsc::Receiver<()>, log: &RwLock<Log>, told: &Mutex<ScrubRep
 const SCRUB_PAUSE: Duration = Duration::from_millis(10);
 
 fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Shared) {
-    while let Ok(chore) = inbox.recv() {
+    let mut too_many_spares = false;
+    loop {
+        let chore = if too_many_spares {
+            inbox.recv_timeout(TRIM_PAUSE)
+        } else {
+            inbox.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+        };
         match chore {
-            Chore::Prepare(job) => {
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let spare = lock(&outbox.front).engine.take_surplus_spare();
+                too_many_spares = spare.is_some();
+                if let Some(spare) = spare {
+                    // A failure is no harm: the next open tidies up.
+                    let _ = vfs.remove(&dir.join(layout::spare(spare)));
+                }
+            }
+            Ok(Chore::Prepare(job)) => {
                 let prepared = job.run(vfs, dir);
                 let mut front = lock(&outbox.front);
                 if let Err(error) = &prepared
@@ -489,7 +506,7 @@ fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Share
                 front.prepared = Some(prepared);
                 outbox.rouse(front);
             }
-            Chore::Collect(garbage) => {
+            Ok(Chore::Collect(garbage)) => {
                 let collected = garbage.collect(vfs, dir);
                 let mut front = lock(&outbox.front);
                 match collected {
@@ -499,10 +516,15 @@ fn help(inbox: &mpsc::Receiver<Chore>, vfs: &dyn Vfs, dir: &Path, outbox: &Share
                         outbox.rouse(front);
                     }
                 }
+                too_many_spares = true;
             }
         }
     }
 }
+
+/// Between the removals of two files that are too many. To remove one of 64 MiB keeps a core and the file system busy for
+/// 15 ms; a dozen at once would be felt by the appends.
+const TRIM_PAUSE: Duration = Duration::from_millis(100);
 
 fn spawn<T: Send + 'static>(
     name: &str,

@@ -33,6 +33,11 @@ impl Engine {
         self.pending.push_back(Queued::Drop(up_to));
     }
 
+    /// A spare that is one more than wanted, to be removed.
+    pub(crate) fn take_surplus_spare(&mut self) -> Option<u64> {
+        if self.spares.len() > self.options.spare_segments + 1 { self.spares.pop() } else { None }
+    }
+
     /// What can go and the first segment that stays; without any, what else there is to tidy up.
     pub(super) fn droppable(&self, up_to: LogIndex) -> Result<(Drops, u64), Garbage> {
         // Entries that no marked snapshot covers are never dropped.

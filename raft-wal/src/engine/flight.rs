@@ -9,8 +9,8 @@ use super::{Engine, batch::Batch, compaction::Garbage};
 use crate::{
     error::WalError,
     log::SegmentFile,
-    record::State,
-    segment::{footer, index::Op, prepare::Prepared},
+    record::{COMMIT_BYTES, PAD_BYTES, State},
+    segment::{footer, index::Op, prepare::Prepared, writer::EntryCount},
     vfs::Vfs,
 };
 
@@ -51,6 +51,10 @@ pub(crate) enum Step {
     NeedsSegment,
     Done,
 }
+
+/// Batches from this size on end with a page: at most a sixteenth of the space goes for that.
+const ALIGN_FROM_BYTES: usize = 16 * PAGE_BYTES;
+const PAGE_BYTES: usize = 4096;
 
 impl Flight {
     /// Does it. Blocks on the disk; nothing of it counts before [`Engine::finish`] has heard of it.
@@ -158,6 +162,7 @@ impl Engine {
         let watermark = self.state.batch;
         batch.state.batch = (watermark + 1).max(self.batch_floor);
         let closing = batch.state;
+        self.align_end();
         let state = self.encode(|encoder| encoder.commit(watermark, closing));
         let at = self.base();
         let bytes = mem::replace(&mut self.buffer, mem::take(&mut self.idle_buffer));
@@ -170,6 +175,19 @@ impl Engine {
         self.written = state;
         let (removes, renames) = (mem::take(&mut batch.removes), mem::take(&mut batch.renames));
         self.flight(bytes, at, Then::Batch { closed: batch, state, ops }, removes, renames)
+    }
+
+    /// Lets a large batch end with a page, if there is room: the next one then does not write the last page of this one
+    /// once more.
+    fn align_end(&mut self) {
+        if self.buffer.len() < ALIGN_FROM_BYTES {
+            return;
+        }
+        let end = self.base() + (self.buffer.len() + COMMIT_BYTES) as u64;
+        let room = self.current.room(self.buffer.len(), EntryCount::default());
+        if !end.is_multiple_of(PAGE_BYTES as u64) && room.is_some_and(|room| room >= PAGE_BYTES + PAD_BYTES) {
+            self.encode(|encoder| encoder.pad_to_before(PAGE_BYTES, COMMIT_BYTES));
+        }
     }
 
     /// Seals the segment: once that is durable the next one may be written.

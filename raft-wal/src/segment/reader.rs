@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use raft_core::{Entry, LogIndex};
 
 use crate::{
@@ -43,6 +43,22 @@ pub(crate) fn read(spans: &[Span], maps: Option<&Maps>) -> Result<Vec<Entry>, Wa
     Ok(entries)
 }
 
+/// Reads a single entry, without the lists that many need.
+pub(crate) fn read_one(file: &SegmentFile, slot: Slot, index: LogIndex) -> Result<Entry, WalError> {
+    let base = u64::from(slot.offset);
+    if base + u64::from(slot.bytes) > file.bytes {
+        return Err(WalError::corrupt(&file.path, base, CorruptionKind::Footer));
+    }
+    let mut buffer = vec![0; slot.bytes as usize];
+    read_exact_at(&*file.file, &mut buffer, base).map_err(|error| WalError::io("read", &file.path, error))?;
+    let mut buffer = Bytes::from(buffer);
+    let (entry, payload) = decode(file, &buffer, base, &slot, index)?;
+    // The payload is the end of what was read: nobody else holds it, so it needs no count of who does.
+    let header_bytes = buffer.len() - payload.len();
+    buffer.advance(header_bytes);
+    Ok(Entry { payload: buffer, ..entry })
+}
+
 fn belongs(first: &Slot, pair: &[Slot]) -> bool {
     let gap = u64::from(pair[1].offset).checked_sub(u64::from(pair[0].offset) + u64::from(pair[0].bytes));
     let end = u64::from(pair[1].offset) + u64::from(pair[1].bytes);
@@ -75,18 +91,20 @@ fn read_chunk(
         }
     };
     for (slot, n) in slots.iter().zip(0..) {
-        entries.push(decode(file, &buffer, base, slot, first.plus(n))?);
+        let (entry, payload) = decode(file, &buffer, base, slot, first.plus(n))?;
+        entries.push(Entry { payload: buffer.slice_ref(payload), ..entry });
     }
     Ok(())
 }
 
-fn decode(
+/// The entry, verified, and its payload, which is for the caller to take.
+fn decode<'a>(
     file: &SegmentFile,
-    buffer: &Bytes,
+    buffer: &'a [u8],
     base: u64,
     slot: &Slot,
     expected: LogIndex,
-) -> Result<Entry, WalError> {
+) -> Result<(Entry, &'a [u8]), WalError> {
     let offset = u64::from(slot.offset);
     let corrupt = |kind| WalError::corrupt(&file.path, offset, kind);
     let position = usize::try_from(offset - base).map_err(|_| corrupt(CorruptionKind::Footer))?;
@@ -101,6 +119,6 @@ fn decode(
     if !record.payload_is_intact() {
         return Err(corrupt(CorruptionKind::Payload(id)));
     }
-    let payload = buffer.slice_ref(record.payload);
-    Ok(Entry { id, time, session, kind, checksum: record.payload_checksum, payload })
+    let checksum = record.payload_checksum;
+    Ok((Entry { id, time, session, kind, checksum, payload: Bytes::new() }, record.payload))
 }

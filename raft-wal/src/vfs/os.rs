@@ -131,12 +131,8 @@ struct OsFile {
 
 impl VfsFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if buffer.len() >= LONG_READ_BYTES
-            && let Some(length) = std::num::NonZeroU64::new(buffer.len() as u64)
-        {
-            // The kernel reads ahead 128 KiB at a time; told of all of it, the disk has many requests at once. Only a
-            // hint, so a refusal changes nothing.
-            let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
+        if buffer.len() >= LONG_READ_BYTES {
+            self.will_read(offset, buffer.len() as u64);
         }
         self.file.read_at(buffer, offset)
     }
@@ -171,6 +167,13 @@ impl VfsFile for OsFile {
 
     fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn will_read(&self, offset: u64, length: u64) {
+        let Some(length) = std::num::NonZeroU64::new(length) else { return };
+        // The kernel reads ahead 128 KiB at a time; told of all of it, the disk has many requests at once. A refusal
+        // changes nothing.
+        let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
     }
 
     fn map(&self) -> io::Result<Option<Bytes>> {

@@ -329,3 +329,54 @@ fn a_write_of_very_many_small_entries_is_split() {
     assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(20_000)));
     assert_eq!(contents(&engine).len(), 20_000);
 }
+
+/// A batch of 64 KiB or more ends with a page, so that the next one does not write that page once more.
+#[test]
+fn a_large_batch_ends_with_a_page() {
+    let dir = tempdir().unwrap();
+    let options = options().with_segment_bytes(1 << 20);
+    let (mut engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options.clone()).unwrap();
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 1, 1000));
+    let written = || std::fs::read(segment(dir.path(), 1)).unwrap();
+    let end = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    assert!(!end(&written()).is_multiple_of(4096), "a small batch takes no more than it needs");
+    for n in 0..4 {
+        write(&mut engine, &writes.append(1, 2 + 70 * n, 70, 1001));
+        let page = end(&written()).next_multiple_of(4096);
+        assert!(page - end(&written()) < 8, "the last record's own zeroes and no more");
+    }
+    let before = contents(&engine);
+    engine.close().unwrap();
+    let options = raft_wal::Options { verify_on_open: true, ..options };
+    let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
+    assert_eq!((report.torn, report.damaged), (None, None));
+    assert_eq!(contents(&engine), before);
+}
+
+/// The check of all records reads sealed segments in pieces; a record may be larger than one, or lie across two.
+#[test]
+fn records_of_every_size_are_verified_on_open() {
+    let dir = tempdir().unwrap();
+    let options = raft_wal::Options { segment_bytes: 8 << 20, entry_bytes_max: 4 << 20, ..options() };
+    let verified = raft_wal::Options { verify_on_open: true, ..options.clone() };
+    let (mut engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
+    let mut writes = Writes::default();
+    let sizes = [3_000_000, 700_000, 10, 900_001, 0, 2_000_000, 3_500_000, 1_048_576, 600_000];
+    for (bytes, index) in sizes.into_iter().zip(1..) {
+        write(&mut engine, &writes.append(1, index, 1, bytes));
+    }
+    let before = contents(&engine);
+    engine.close().unwrap();
+    let report = raft_wal::verify(&OsVfs, dir.path()).unwrap();
+    assert_eq!((report.verdict, report.entries), (raft_wal::Verdict::Clean, 9));
+    let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), verified.clone()).unwrap();
+    assert!(report.segments > 1 && report.rebuilt.is_empty());
+    assert_eq!(contents(&engine), before);
+    drop(engine);
+
+    // One byte in the middle of the first payload: its segment is sealed, and its footer still fits.
+    patch(&segment(dir.path(), 1), |bytes| bytes[2_000_000] ^= 1);
+    let (_, report) = Engine::open(Arc::new(OsVfs), dir.path(), verified).unwrap();
+    assert_eq!(report.damaged.expect("it was read").first, LogIndex(1));
+}

@@ -3,7 +3,10 @@ use std::sync::{Arc, Mutex, atomic::Ordering, mpsc};
 use std::time::Duration;
 
 use raft_core::{LogId, LogIndex, WriteId};
-use raft_wal::{Wal, WalError, vfs::OsVfs};
+use raft_wal::{
+    Wal, WalError,
+    vfs::{OsVfs, Vfs as _},
+};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -105,6 +108,35 @@ fn a_failure_beside_the_log_is_final_for_the_log() {
         let (_, report) = Wal::open(dir.path(), options()).unwrap();
         assert_eq!(report.recovered.last, LogIndex(100));
     }
+}
+
+/// What a compaction frees is set aside at once, and only later removed, one file after the other.
+#[test]
+fn freed_segments_can_be_used_at_once_and_go_one_by_one() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    let mut writes = Writes::default();
+    for n in 0..100 {
+        wal.submit(writes.append(1, 1 + n * 5, 5, 1000)).wait().unwrap();
+    }
+    let count = |prefix: &str| {
+        let names = OsVfs.list(dir.path()).unwrap();
+        names.iter().filter(|entry| entry.name.to_str().unwrap().starts_with(prefix)).count()
+    };
+    let segments = count("wal-");
+    drop(wal.submit(writes.mark(1, LogId::new(1, 500), false, false)));
+    wal.compact(LogIndex(500));
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !is_so() {
+            assert!(std::time::Instant::now() < deadline, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    wait("nothing was set aside", &|| count("spare-") > 1);
+    assert!(count("wal-") < segments, "{} of {segments}", count("wal-"));
+    wait("the rest was not removed", &|| count("spare-") <= 1);
+    wal.close().unwrap();
 }
 
 /// Fails one operation after the other; each time no later ticket may say Ok, and none may hang.

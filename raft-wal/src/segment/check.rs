@@ -1,0 +1,134 @@
+//! Whether a sealed segment is what its footer says: every record up to the seal, read in pieces, so that a log of any size
+//! is checked in a cache's worth of memory. It only ever confirms; what is wrong with a segment is for `recovery` to say,
+//! which reads it as a whole.
+
+use std::io;
+
+use raft_core::LogId;
+
+use crate::{
+    record::{self, Header, Record, SEAL_BYTES},
+    segment::{
+        header::{HEADER_BYTES, SegmentHeader},
+        index::{Op, SegmentIndex, Slot},
+    },
+    vfs::{VfsFile, read_exact_at},
+};
+
+/// Read at once; more if one record is larger.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// How many entries the segment holds, each intact, if from `header` to the seal at `seal_offset` nothing is wrong and
+/// the entries are those of `index`. `None`: something does not fit.
+///
+/// # Errors
+/// What the file system says to a read.
+pub(crate) fn intact_entries(
+    file: &dyn VfsFile,
+    header: &SegmentHeader,
+    seal_offset: u64,
+    index: &SegmentIndex,
+) -> io::Result<Option<u64>> {
+    let stamp = header.stamp();
+    let end = seal_offset + SEAL_BYTES as u64;
+    let mut check = Check::new(header);
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut at = HEADER_BYTES as u64;
+    file.will_read(at, end.saturating_sub(at));
+    let mut wanted = PIECE_BYTES;
+    while at < end {
+        let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let length = wanted.min(rest);
+        buffer.resize(length.max(PIECE_BYTES), 0);
+        let piece = &mut buffer[..length];
+        read_exact_at(file, piece, at)?;
+        let mut position = 0;
+        while let Ok(record) = record::parse(piece, at, position, &stamp)
+            && position + record.padded_bytes() <= length
+        {
+            let here = at + position as u64;
+            position += record.padded_bytes();
+            if let Header::Seal { .. } = record.header {
+                let fits = here == seal_offset && check.seal(&record) && check.index == *index;
+                return Ok(fits.then_some(check.entries));
+            }
+            if !check.take(&record, here) {
+                return Ok(None);
+            }
+        }
+        if position == 0 {
+            // One record that is larger than the piece, or one that is damaged.
+            if length == rest {
+                return Ok(None);
+            }
+            wanted = length * 2;
+        } else {
+            at += position as u64;
+            wanted = PIECE_BYTES;
+        }
+    }
+    Ok(None)
+}
+
+/// What was read so far.
+struct Check {
+    index: SegmentIndex,
+    chain: u64,
+    batch: u64,
+    /// Changes of the batch that is not closed yet.
+    ops: Vec<Op>,
+    entries: u64,
+}
+
+impl Check {
+    fn new(header: &SegmentHeader) -> Check {
+        let state = &header.state;
+        let (index, ops) = (SegmentIndex::new(state.last.index), Vec::new());
+        Check { index, chain: state.chain, batch: state.batch, ops, entries: 0 }
+    }
+
+    /// Takes a record in; `false` if it does not continue what was there.
+    fn take(&mut self, record: &Record<'_>, offset: u64) -> bool {
+        let fits = match record.header {
+            Header::Entry { id, kind, .. } => self.entry(record, id, kind, offset),
+            Header::Cut { after } => {
+                self.ops.push(Op::Cut { after });
+                true
+            }
+            Header::Mark { last, resets_log, restated: _ } => {
+                self.ops.push(Op::Mark { offset });
+                if resets_log {
+                    self.ops.push(Op::Reset { to: last });
+                }
+                record.payload_is_intact() && record::decode_meta(last, record.payload).is_some()
+            }
+            Header::Pad => true,
+            Header::Commit { state, .. } => {
+                let fits = state.chain == self.chain
+                    && state.batch > self.batch
+                    && self.ops.drain(..).all(|op| self.index.apply(op))
+                    && self.index.last() == state.last.index;
+                self.batch = state.batch;
+                fits
+            }
+            Header::Seal { .. } => false,
+        };
+        self.chain = record::chain(self.chain, record.header_checksum);
+        fits
+    }
+
+    fn entry(&mut self, record: &Record<'_>, id: LogId, kind: raft_core::EntryKind, offset: u64) -> bool {
+        let (Ok(offset), Ok(bytes)) = (u32::try_from(offset), u32::try_from(record.bytes)) else {
+            return false;
+        };
+        self.entries += 1;
+        let is_conf = kind == raft_core::EntryKind::ConfChange;
+        self.ops.push(Op::Push { id, slot: Slot { offset, bytes }, is_conf });
+        record.payload_is_intact()
+    }
+
+    fn seal(&self, record: &Record<'_>) -> bool {
+        let Header::Seal { state, .. } = record.header else { return false };
+        self.ops.is_empty() && state.chain == self.chain && state.batch == self.batch
+    }
+}
