@@ -37,6 +37,7 @@ mod planted {
     use raft_core::{
         Mistake, plant,
         sim::{Faults, Options, Sim},
+        unplant,
     };
 
     /// A mistake that is not found by then counts as missed.
@@ -94,6 +95,10 @@ mod planted {
         }
     }
 
+    fn sim_options(nodes: usize, seed: u64) -> Options {
+        Options { nodes, seed, faults: Faults::Storms }
+    }
+
     /// Simulates clusters of three and five with one mistake until a rule names it.
     pub(super) fn search(name: &str) -> ExitCode {
         let chosen = Mistake::ALL.iter().find(|(mistake, _)| format!("{mistake:?}") == name);
@@ -114,8 +119,15 @@ mod planted {
                 break;
             }
             let nodes = if seed % 2 == 0 { 3 } else { 5 };
-            let mut sim = Sim::new(Options { nodes, seed, faults: Faults::Storms });
+            let mut sim = Sim::new(sim_options(nodes, seed));
             if let Err(failure) = sim.run(STEPS) {
+                // What breaks without the mistake as well is no finding: the rule or the core is wrong.
+                unplant();
+                if let Err(failure) = Sim::new(sim_options(nodes, seed)).run(STEPS) {
+                    println!("{failure}");
+                    println!("broken {} without the mistake", failure.violation.rule);
+                    return ExitCode::FAILURE;
+                }
                 println!("{failure}");
                 println!("found {} {}", failure.violation.rule, seed + 1);
                 return ExitCode::SUCCESS;

@@ -107,6 +107,7 @@ fn target(current: &ConfState, change: &ConfChange) -> Result<ConfState, ChangeE
         voters: change.voters.iter().copied().collect(),
         learners: change.learners.iter().copied().collect(),
         members,
+        lease: current.lease,
         ..ConfState::default()
     };
     target.validate().map_err(ChangeError::Conf)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Incarnation, NodeId};
+use crate::{Incarnation, Lease, NodeId};
 
 /// The members of a cluster and what each may do (dissertation chapter 4).
 ///
@@ -21,6 +21,8 @@ pub struct ConfState {
     pub learners_next: BTreeSet<NodeId>,
     /// Whether the leader leaves the joint configuration by itself once it is committed.
     pub auto_leave: bool,
+    /// What everybody keeps so that leaders may read by the clock; `None`: they ask (SAFETY R3).
+    pub lease: Option<Lease>,
     /// What is known of every id named above.
     pub members: BTreeMap<NodeId, Member>,
 }
@@ -66,6 +68,8 @@ pub enum ConfError {
     MemberMismatch,
     /// An address that is no UTF-8.
     BadAddress,
+    /// A lease of no length, or clocks that would be off by more than [`DRIFT_PPM_MAX`](crate::DRIFT_PPM_MAX).
+    BadLease,
 }
 
 impl std::fmt::Display for ConfError {
@@ -86,6 +90,7 @@ impl std::fmt::Display for ConfError {
             ConfError::Overlap => "the configuration gives one node two roles that exclude each other",
             ConfError::MemberMismatch => "the configuration's roles and member records do not match",
             ConfError::BadAddress => "the configuration has an address that is not UTF-8",
+            ConfError::BadLease => "the configuration has a lease that nobody can keep",
         };
         f.write_str(text)
     }
@@ -158,16 +163,22 @@ impl ConfState {
         if self.members.values().any(|member| member.address.len() > ADDRESS_BYTES_MAX) {
             return Err(ConfError::TooLarge);
         }
+        if self.lease.is_some_and(|lease| !lease.is_valid()) {
+            return Err(ConfError::BadLease);
+        }
         Ok(())
     }
 
     /// The bytes that entries, snapshot files and the identity file hold.
     ///
-    /// One version byte, one flag byte (bit 0: auto-leave), then the four sets as a count and ascending ids, then each
-    /// member's id, incarnation, address length and address. Numbers are little-endian; counts and lengths `u16`.
+    /// One version byte, one flag byte (bit 0: auto-leave, bit 1: lease), then the four sets as a count and ascending ids,
+    /// then each member's id, incarnation, address length and address, then if there is a lease its timeout in
+    /// milliseconds and its drift in parts per million. Numbers are little-endian; counts and lengths `u16`, those of the
+    /// lease `u32`. Other flags are refused: a release that does not know of leases must not vote where they are on.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT_VERSION, u8::from(self.auto_leave)];
+        let lease = if self.lease.is_some() { FLAG_LEASE } else { 0 };
+        let mut out = vec![FORMAT_VERSION, u8::from(self.auto_leave) | lease];
         for set in [&self.voters, &self.outgoing, &self.learners, &self.learners_next] {
             put_count(&mut out, set.len());
             for id in set {
@@ -180,6 +191,10 @@ impl ConfState {
             out.extend_from_slice(&member.incarnation.0.to_le_bytes());
             put_count(&mut out, member.address.len());
             out.extend_from_slice(member.address.as_bytes());
+        }
+        if let Some(Lease { timeout_ms, drift_ppm }) = self.lease {
+            out.extend_from_slice(&timeout_ms.to_le_bytes());
+            out.extend_from_slice(&drift_ppm.to_le_bytes());
         }
         out
     }
@@ -196,11 +211,12 @@ impl ConfState {
             return Err(ConfError::Unsupported(version));
         }
         let flags = reader.array::<1>()?[0];
-        if flags & !1 != 0 {
+        if flags & !(FLAG_AUTO_LEAVE | FLAG_LEASE) != 0 {
             return Err(ConfError::Unsupported(flags));
         }
         let mut conf = ConfState {
-            auto_leave: flags & 1 != 0,
+            auto_leave: flags & FLAG_AUTO_LEAVE != 0,
+            lease: None,
             voters: reader.ids()?,
             outgoing: reader.ids()?,
             learners: reader.ids()?,
@@ -218,6 +234,10 @@ impl ConfState {
             }
             conf.members.insert(id, Member { incarnation, address });
         }
+        if flags & FLAG_LEASE != 0 {
+            let (timeout_ms, drift_ppm) = (reader.u32()?, reader.u32()?);
+            conf.lease = Some(Lease { timeout_ms, drift_ppm });
+        }
         if !reader.bytes.is_empty() {
             return Err(ConfError::TrailingBytes);
         }
@@ -227,6 +247,8 @@ impl ConfState {
 }
 
 const FORMAT_VERSION: u8 = 1;
+const FLAG_AUTO_LEAVE: u8 = 1;
+const FLAG_LEASE: u8 = 2;
 
 fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u16::try_from(count).expect("validate bounds every count far below 65536");
@@ -252,6 +274,10 @@ impl<'a> Reader<'a> {
 
     fn u64(&mut self) -> Result<u64, ConfError> {
         Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Result<u32, ConfError> {
+        Ok(u32::from_le_bytes(self.array()?))
     }
 
     fn count(&mut self) -> Result<usize, ConfError> {
@@ -285,6 +311,7 @@ mod tests {
             learners: [5].map(NodeId).into(),
             learners_next: [3].map(NodeId).into(),
             auto_leave: true,
+            lease: None,
             members: (1..=5).map(member).collect(),
         }
     }
@@ -292,6 +319,22 @@ mod tests {
     #[test]
     fn a_joint_configuration_survives_encoding() {
         assert_eq!(ConfState::decode(&joint().encode()), Ok(joint()));
+    }
+
+    #[test]
+    fn a_lease_survives_encoding_and_changes_nothing_for_who_has_none() {
+        let lease = Some(Lease { timeout_ms: 500, drift_ppm: 200 });
+        let leased = ConfState { lease, ..joint() };
+        assert_eq!(ConfState::decode(&leased.encode()), Ok(leased.clone()));
+        let (plain, mut bytes) = (joint().encode(), leased.encode());
+        assert_eq!(bytes[1], plain[1] | 2);
+        for end in 0..bytes.len() {
+            assert!(ConfState::decode(&bytes[..end]).is_err(), "prefix of {end} bytes was taken");
+        }
+        bytes[1] &= !2;
+        assert_eq!(ConfState::decode(&bytes), Err(ConfError::TrailingBytes));
+        let endless = Some(Lease { timeout_ms: 500, drift_ppm: crate::DRIFT_PPM_MAX + 1 });
+        assert_eq!(ConfState { lease: endless, ..joint() }.validate(), Err(ConfError::BadLease));
     }
 
     #[test]
@@ -306,8 +349,8 @@ mod tests {
     #[test]
     fn unknown_versions_and_flags_are_refused() {
         let mut bytes = joint().encode();
-        bytes[1] |= 2;
-        assert_eq!(ConfState::decode(&bytes), Err(ConfError::Unsupported(3)));
+        bytes[1] |= 4;
+        assert_eq!(ConfState::decode(&bytes), Err(ConfError::Unsupported(5)));
         bytes[0] = 9;
         assert_eq!(ConfState::decode(&bytes), Err(ConfError::Unsupported(9)));
     }

@@ -71,6 +71,11 @@ pub enum ChangeError {
         /// Which.
         id: NodeId,
     },
+    /// Leases longer than this node waits for a leader would keep it from electing one in time.
+    LeaseTooLong {
+        /// Its shortest election timeout.
+        most_ms: u64,
+    },
     /// The target is not a possible configuration (SAFETY M8).
     Conf(ConfError),
     /// The node has halted.
@@ -185,6 +190,9 @@ impl fmt::Display for ChangeError {
             ChangeError::NotALearner { id } => write!(f, "{id} has to be a learner before it can be a voter"),
             ChangeError::TooFarBehind { id, matched, last } => {
                 write!(f, "{id} is too far behind to vote: it has the log up to {matched} of {last}")
+            }
+            ChangeError::LeaseTooLong { most_ms } => {
+                write!(f, "leases may last {most_ms} ms at most, the shortest election timeout")
             }
             ChangeError::ReplaceAlone { id } => {
                 write!(f, "{id} has another data directory: replace it in a change of its own")

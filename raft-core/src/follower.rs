@@ -79,7 +79,12 @@ impl Follower {
     /// The process of `peer` is gone. If it led, an election begins soon: after a random moment, so that the others
     /// that saw it do not split the votes.
     pub(crate) fn peer_died(&mut self, shared: &mut Shared, peer: NodeId) {
-        if shared.term_leader == Some(peer) && !self.suspects {
+        if planted!(SuspicionBreaksLease) && shared.term_leader == Some(peer) {
+            shared.followed_at = None;
+        }
+        // Where leases are on, nobody would vote yet: the promise outlives the process (SAFETY R3).
+        let waits = shared.lease_timeout_ms().is_some() && !planted!(SuspicionBreaksLease);
+        if shared.term_leader == Some(peer) && !self.suspects && !waits {
             self.suspects = true;
             let delay_ms = shared.rng.between(0, shared.config.suspicion_delay_max_ms.saturating_add(1));
             let delay_ms = delay_ms.saturating_add(shared.decay.handicap_ms(&shared.config));
@@ -189,6 +194,10 @@ impl Follower {
         let expired = self.reads.expired(shared.now.instant);
         shared.fail_reads(expired);
         if !shared.is_electable() || shared.now.instant < self.election_at {
+            return Next::Stay;
+        }
+        if let Some(until) = shared.bound_until().filter(|until| shared.now.instant < *until) {
+            self.election_at = until;
             return Next::Stay;
         }
         if shared.disk_is_late() {

@@ -26,6 +26,8 @@ pub(crate) struct Leader {
     pub(crate) epochs: u64,
     /// The latest round; every append and heartbeat carries it.
     pub(crate) round: Round,
+    /// When it began.
+    pub(crate) round_began: Instant,
     reads: ReadQueue,
     /// The end of the log at the election. Once it is committed, the commit index is current: every entry that was
     /// committed before this term lies at or before it (SAFETY R1).
@@ -36,6 +38,8 @@ pub(crate) struct Leader {
     /// When to tell the followers of a commit that no append has carried.
     pub(crate) notice_at: Option<Instant>,
     pub(crate) transfer: Option<Transfer>,
+    /// The word to campaign has left: somebody may be elected at any time (SAFETY R3).
+    pub(crate) lease_given_up: bool,
     /// When a leader that is being removed stops looking for a successor (SAFETY M5).
     pub(crate) departs_at: Option<Instant>,
     /// The latest configuration that was seen committed.
@@ -56,12 +60,14 @@ impl Leader {
             peers: BTreeMap::new(),
             epochs: 0,
             round: Round(1),
+            round_began: shared.now.instant,
             reads: ReadQueue::default(),
             inherited,
             uncommitted: VecDeque::new(),
             uncommitted_bytes: 0,
             notice_at: None,
             transfer: None,
+            lease_given_up: false,
             departs_at: None,
             settled_conf: shared.log.conf_at(shared.commit).0,
             elected: shared.now,
@@ -125,6 +131,7 @@ impl Leader {
         };
         peer.heard(shared.now.instant);
         peer.acked_round = peer.acked_round.max(round);
+        peer.promise.answered(round, shared.now.instant);
         match outcome {
             AppendOutcome::Matched(index) => self.matched(shared, from, index, true),
             AppendOutcome::Rejected { prev, hint } => self.rejected(shared, from, prev, hint),
@@ -153,6 +160,7 @@ impl Leader {
         };
         peer.heard(now.instant);
         peer.acked_round = peer.acked_round.max(round);
+        peer.promise.answered(round, now.instant);
         peer.clock_offset_ms = clock.0.wrapping_sub(now.wall.0).cast_signed();
         let (checked, had) = peer.checked;
         if round == checked && matched < had {
@@ -174,8 +182,12 @@ impl Leader {
         self.advance_commit(shared);
     }
 
-    /// Queues a read; `false` if too many wait.
-    pub(crate) fn read(&mut self, shared: &Shared, asker: Asker) -> bool {
+    /// Answers a read at once if this leader holds a lease; else queues it, `false` if too many wait.
+    pub(crate) fn read(&mut self, shared: &mut Shared, asker: Asker) -> bool {
+        if self.knows_commit(shared) && self.holds_lease(shared) {
+            answer(shared, asker, Some(shared.commit));
+            return true;
+        }
         let expires = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
         self.reads.push(asker, expires)
     }
@@ -220,6 +232,7 @@ impl Leader {
     /// Sends what is due: once for everything that came in together.
     pub(crate) fn flush(&mut self, shared: &mut Shared) {
         self.open_read_round(shared);
+        self.renew_lease(shared);
         self.hand_over(shared);
         self.replicate(shared);
     }
@@ -323,13 +336,32 @@ impl Leader {
         id
     }
 
+    /// Whether everything that was committed before this term is known to be: the commit index is current (SAFETY R1).
+    fn knows_commit(&self, shared: &Shared) -> bool {
+        shared.commit >= self.inherited || planted!(ReadBeforeOwnCommit)
+    }
+
+    pub(crate) fn next_round(&mut self, now: Instant) {
+        self.round = Round(self.round.0.saturating_add(1));
+        self.round_began = now;
+    }
+
+    /// Appends that go out all the time leave no time for heartbeats: a lease lives on their rounds then.
+    fn renew_lease(&mut self, shared: &Shared) {
+        let now = shared.now.instant;
+        let due = self.round_began.plus_millis(shared.config.heartbeat_ms) <= now;
+        if due && shared.log.conf().lease.is_some() {
+            self.next_round(now);
+        }
+    }
+
     /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current.
     fn open_read_round(&mut self, shared: &mut Shared) {
-        if !self.reads.wants_round() || (shared.commit < self.inherited && !planted!(ReadBeforeOwnCommit)) {
+        if !self.reads.wants_round() || !self.knows_commit(shared) {
             return;
         }
         if !planted!(ReadByEarlierRound) {
-            self.round = Round(self.round.0.saturating_add(1));
+            self.next_round(shared.now.instant);
         }
         self.reads.open_round(self.round, shared.commit);
         let own = shared.id();

@@ -36,6 +36,7 @@ mod candidate;
 mod disk_stall;
 mod follower;
 mod leader;
+mod lease;
 mod priority;
 mod reconfigure;
 mod recovering;
@@ -66,9 +67,10 @@ pub use entry::{
 };
 pub use error::{ChangeError, ProposeError, ReadError, StartError, StepError, TransferError};
 pub use input::{Input, Proposal, ReadToken};
+pub use lease::{DRIFT_PPM_MAX, Lease};
 pub use message::{AppendOutcome, Body, Message};
 #[cfg(raft_planted)]
-pub use planted::{Mistake, plant};
+pub use planted::{Mistake, plant, unplant};
 pub use progress::PeerStatus;
 pub use raft::Raft;
 pub use ready::{

@@ -1,7 +1,7 @@
 //! The log as the core sees it: terms of everything, entries of the recent part, configurations, newest snapshot.
 
 use crate::{
-    ConfState, Entries, Entry, EntryKind, LogId, LogIndex, Recovered, SnapshotMeta, StartError, Term,
+    ConfState, Entries, Entry, EntryKind, Lease, LogId, LogIndex, Recovered, SnapshotMeta, StartError, Term,
     Timestamp, membership::Membership, tail::Tail, term_runs::TermRuns,
 };
 
@@ -148,6 +148,11 @@ impl Log {
     }
 
     /// The configuration in force.
+    /// Every lease that is in force behind `index`, that of the configuration at `index` included.
+    pub(crate) fn leases_since(&self, index: LogIndex) -> impl Iterator<Item = Lease> {
+        self.membership.since(index).filter_map(|conf| conf.lease)
+    }
+
     pub(crate) fn conf(&self) -> &ConfState {
         self.membership.effective()
     }

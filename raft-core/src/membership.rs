@@ -36,6 +36,13 @@ impl Membership {
         (*id, conf)
     }
 
+    /// Every configuration that is in force behind `index`, the one at `index` included.
+    pub(crate) fn since(&self, index: LogIndex) -> impl Iterator<Item = &ConfState> {
+        let behind = self.entries.partition_point(|(id, _)| id.index <= index);
+        let later = self.entries.range(behind..).map(|(_, conf)| conf);
+        std::iter::once(self.at(index).1).chain(later)
+    }
+
     /// Notes a configuration that was appended.
     pub(crate) fn push(&mut self, id: LogId, conf: ConfState) {
         debug_assert!(id.index > self.effective_id().index, "configurations are appended in order");

@@ -143,6 +143,18 @@ mistakes! {
     ReadsForgotten,
     /// A leader's clock takes replicated time back.
     TimeGoesBack,
+    /// A lease begins when an answer comes, not when the question left.
+    LeaseFromReceipt,
+    /// A lease is as long as the promise, whatever the clocks.
+    LeaseIgnoresDrift,
+    /// A leader that hands over keeps its lease.
+    LeaseKeptInTransfer,
+    /// A node votes whatever it has promised by its lease.
+    LeasePromiseBroken,
+    /// A node votes as soon as it has restarted, although leases are on (TiKV 15035).
+    VoteAtOnceAfterRestart,
+    /// The death of a leader's process ends its lease.
+    SuspicionBreaksLease,
 }
 
 #[cfg(raft_planted)]
@@ -152,6 +164,12 @@ static PLANTED: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0
 #[cfg(raft_planted)]
 pub fn plant(mistake: Mistake) {
     PLANTED.store(mistake as u8 + 1, std::sync::atomic::Ordering::Relaxed);
+}
+
+/// No mistake is made any more.
+#[cfg(raft_planted)]
+pub fn unplant() {
+    PLANTED.store(0, std::sync::atomic::Ordering::Relaxed);
 }
 
 #[cfg(raft_planted)]

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::{
     Config, Epoch, Incarnation, Instant, LogIndex, Round, StartNumber, catch_up::CatchUp, fetching::Fetching,
+    lease::Promise,
 };
 
 /// A peer as its leader sees it.
@@ -46,6 +47,8 @@ pub(crate) struct Progress {
     verify: bool,
     /// The latest round it answered.
     pub(crate) acked_round: Round,
+    /// Since when it keeps from voting, where leases are on (SAFETY R3).
+    pub(crate) promise: Promise,
     /// The highest commit index it was told in a message that let it use it.
     pub(crate) commit_told: LogIndex,
     /// An acknowledgement came: one append may go out although others are in flight.
@@ -111,6 +114,7 @@ impl Progress {
             absent: false,
             verify: false,
             acked_round: Round(0),
+            promise: Promise::default(),
             commit_told: LogIndex::ZERO,
             released: false,
             regressed: false,

@@ -2,7 +2,7 @@
 //! `transition`, what can be seen from outside in `view`.
 
 use crate::{
-    ChangeError, ConfChange, Config, Entry, FetchId, HaltReason, Input, Instant, LogId, NodeId, Now,
+    ChangeError, ConfChange, Config, Entry, FetchId, HaltReason, Input, Instant, Lease, LogId, NodeId, Now,
     Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered, StartError, StepError, TransferError,
     WriteId, candidate::Candidate, follower::Follower, leader::Leader, log::Log, read_index::Asker,
     shared::Shared, transition::Told,
@@ -63,6 +63,9 @@ impl Raft {
         let alone = conf.voters.len() == 1 && conf.voters.contains(&shared.config.id) && !conf.is_joint();
         if let Some(recovering) = shared.recovering.filter(|_| alone) {
             return Err(StartError::DamagedAlone { promised: recovering.promised() });
+        }
+        if !alone {
+            shared.bind_after_restart();
         }
         let handicap_ms = shared.decay.handicap_ms(&shared.config);
         let patience_ms = if alone { 0 } else { shared.rng.between(0, soon_ms).saturating_add(handicap_ms) };
@@ -163,7 +166,30 @@ impl Raft {
         outcome
     }
 
-    /// Starts a linearizable read, at any node. [`Ready::reads`] answers, at the latest after an election timeout.
+    /// Switches leases on, changes or ends them, at the leader (SAFETY R3): a change of the configuration like those of
+    /// [`change_membership`](Self::change_membership), in force everywhere once it is committed. Never the default: with
+    /// leases a clock that runs faster or slower than was said makes reads stale.
+    ///
+    /// # Errors
+    /// The change was not taken.
+    pub fn set_lease(&mut self, now: Now, lease: Option<Lease>) -> Result<LogId, ChangeError> {
+        if self.halted.is_some() {
+            return Err(ChangeError::Halted);
+        }
+        self.clock(now);
+        let leader = self.leader();
+        let outcome = match &mut self.role {
+            Role::Leader(leader) => leader.set_lease(&mut self.shared, lease),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                Err(ChangeError::NotLeader { leader })
+            }
+        };
+        self.tell();
+        outcome
+    }
+
+    /// Starts a linearizable read, at any node. [`Ready::reads`] answers, at the latest after an election timeout. Where
+    /// leases are on, `now` must have been looked at after the read was asked for.
     ///
     /// # Errors
     /// The read was not started.
@@ -174,7 +200,7 @@ impl Raft {
         self.clock(now);
         let known = self.leader().is_some();
         let taken = match &mut self.role {
-            Role::Leader(leader) => leader.read(&self.shared, Asker::Local(token)),
+            Role::Leader(leader) => leader.read(&mut self.shared, Asker::Local(token)),
             Role::Follower(follower) if known => follower.read(token),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
                 return Err(ReadError::NoLeader);

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use crate::{
-    Body, ChangeError, ConfChange, ConfState, EntryKind, LogId, NodeId, Proposal, TransferOutcome, change,
+    Body, ChangeError, ConfChange, ConfState, EntryKind, Lease, LogId, NodeId, Proposal, TransferOutcome,
+    change,
     leader::Leader,
     progress::{Progress, ProgressState},
     shared::{Next, Shared, noop},
@@ -29,6 +30,34 @@ impl Leader {
             }
             // Who asks for this does not want the target to lead.
             self.abort_transfer(shared, TransferOutcome::TargetDemoted);
+        }
+        Ok(self.append_conf(shared, &next))
+    }
+
+    /// Appends the configuration in force with other leases (SAFETY R3).
+    pub(crate) fn set_lease(
+        &mut self,
+        shared: &mut Shared,
+        lease: Option<Lease>,
+    ) -> Result<LogId, ChangeError> {
+        let current = shared.log.conf();
+        if current.is_joint() || shared.log.conf_id().index > shared.commit {
+            return Err(ChangeError::InProgress);
+        }
+        let next = ConfState { lease, ..current.clone() };
+        if next == *current {
+            return Err(ChangeError::Unchanged);
+        }
+        next.validate().map_err(ChangeError::Conf)?;
+        let most_ms = shared.config.election_timeout_min_ms;
+        if lease.is_some_and(|lease| u64::from(lease.timeout_ms) > most_ms) {
+            return Err(ChangeError::LeaseTooLong { most_ms });
+        }
+        if !self.commits_own_term(shared) {
+            return Err(ChangeError::NotReady);
+        }
+        if let Some(to) = self.transfer_target() {
+            return Err(ChangeError::Transferring { to });
         }
         Ok(self.append_conf(shared, &next))
     }
@@ -151,6 +180,7 @@ impl Leader {
         let successor =
             self.most_complete(shared).filter(|id| self.peers.get(id).map(Progress::matched) == Some(last));
         if let Some(successor) = successor {
+            self.lease_given_up = true;
             shared.send(successor, Body::TimeoutNow);
         }
     }

@@ -10,6 +10,9 @@ use crate::{
 /// Runs of entries that were cut out of the log in one flush, by their first index: peers at the same place share them.
 type Cuts = Vec<(LogIndex, Entries)>;
 
+/// A round and when it began.
+type Began = (Round, Instant);
+
 impl Leader {
     /// Follows the configuration: a peer that is new to it is located first, one that left it is forgotten. The same id
     /// with another data directory is another peer: nothing that was known of it holds (SAFETY D2, P4).
@@ -33,8 +36,9 @@ impl Leader {
     /// Sends each peer the appends it may get now.
     pub(crate) fn replicate(&mut self, shared: &mut Shared) {
         let mut cuts = Cuts::new();
+        let round = (self.round, self.round_began);
         for (id, peer) in &mut self.peers {
-            while send_next(shared, *id, peer, self.round, &mut cuts) {}
+            while send_next(shared, *id, peer, round, &mut cuts) {}
         }
     }
 
@@ -81,7 +85,7 @@ impl Leader {
         let room = peer.may_send(u64::MAX, &shared.config, shared.now.instant) && peer.next() == first;
         if let Some(term) = shared.log.term_at(first.prev()).filter(|_| room) {
             let prev = LogId { term, index: first.prev() };
-            send_append(shared, id, peer, self.round, prev, entries.into());
+            send_append(shared, id, peer, (self.round, self.round_began), prev, entries.into());
         }
         None
     }
@@ -144,7 +148,7 @@ impl Leader {
             peers.peers.iter().filter(|(_, peer)| due(peer)).map(|(id, _)| *id).collect()
         };
         if !due_by(now, self).is_empty() {
-            self.round = Round(self.round.0.saturating_add(1));
+            self.next_round(now);
             for id in due_by(soon, self) {
                 self.send_heartbeat(shared, id);
             }
@@ -195,6 +199,9 @@ impl Leader {
         let (prev, body) = heartbeat(shared, peer, self.round);
         peer.asked(&shared.config, shared.now.instant);
         peer.commit_told = peer.commit_told.max(shared.commit.min(prev.index));
+        if shared.log.conf().lease.is_some() {
+            peer.promise.asked(self.round, self.round_began);
+        }
         shared.send(to, body);
     }
 
@@ -216,7 +223,7 @@ fn heartbeat(shared: &Shared, peer: &mut Progress, round: Round) -> (LogId, Body
 }
 
 /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
-fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round, cuts: &mut Cuts) -> bool {
+fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Began, cuts: &mut Cuts) -> bool {
     if peer.take_verify() {
         let last = peer.next().prev();
         match shared.log.term_at(last) {
@@ -245,7 +252,7 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Round,
     let Some(term) = shared.log.term_at(prev) else {
         // A peer that does not answer would only waste a whole transfer: it is sent once the peer has answered.
         if peer.is_attentive() && !planted!(NoSnapshotForLaggard) {
-            send_snapshot(shared, id, peer, round);
+            send_snapshot(shared, id, peer, round.0);
         }
         return false;
     };
@@ -271,7 +278,7 @@ fn send_append(
     shared: &mut Shared,
     to: NodeId,
     peer: &mut Progress,
-    round: Round,
+    round: Began,
     prev: LogId,
     entries: Entries,
 ) {
@@ -279,7 +286,10 @@ fn send_append(
     let bytes = entries.iter().map(Entry::size_bytes).sum();
     peer.sent(last, bytes, &shared.config, shared.now.instant);
     peer.commit_told = peer.commit_told.max(shared.commit.min(last));
-    let (epoch, commit) = (peer.epoch, shared.commit);
+    if shared.log.conf().lease.is_some() {
+        peer.promise.asked(round.0, round.1);
+    }
+    let (epoch, round, commit) = (peer.epoch, round.0, shared.commit);
     shared.send(to, Body::AppendEntries { epoch, round, prev, commit, entries });
 }
 

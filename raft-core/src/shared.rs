@@ -5,8 +5,8 @@
 mod model;
 
 use crate::{
-    Apply, Body, CampaignId, Config, Event, Fetch, FetchId, HaltReason, HardState, LogId, LogIndex, Message,
-    NodeId, Now, Proposal, ReadOutcome, ReadToken, SnapshotMark, SnapshotMeta, Term, WriteId,
+    Apply, Body, CampaignId, Config, Event, Fetch, FetchId, HaltReason, HardState, Instant, LogId, LogIndex,
+    Message, NodeId, Now, Proposal, ReadOutcome, ReadToken, SnapshotMark, SnapshotMeta, Term, WriteId,
     apply_queue::ApplyQueue, durability::Durability, log::Log, priority::Decay, recovering::Recovering,
     rng::Rng,
 };
@@ -58,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) handed_to: Option<NodeId>,
     /// The configuration that, as a member says, does without this node. Forgotten when a leader is heard.
     pub(crate) removed_by: Option<LogId>,
+    /// When this node last heard a leader, whatever the term: it may have promised to elect nobody for a while (SAFETY R3).
+    pub(crate) followed_at: Option<Instant>,
+    /// Until when a node that may have lost the entry which told of leases elects nobody.
+    pub(crate) unsure_until: Option<Instant>,
     fetches: u64,
     campaigns: u64,
     requests: u64,
@@ -97,6 +101,8 @@ impl Shared {
             out: Outbox::default(),
             handed_to: None,
             removed_by: None,
+            followed_at: None,
+            unsure_until: None,
             fetches: 0,
             // Campaigns of an earlier run have other numbers (SAFETY E7).
             campaigns: config.start.0 << 32,

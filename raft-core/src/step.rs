@@ -51,7 +51,8 @@ impl Raft {
         match message.body {
             // The transfer flag is honoured only in the term that follows the leader's own (SAFETY E8).
             Body::RequestVote { transfer, .. } => {
-                !(transfer && message.term == self.term().next()) && self.is_loyal(message.from)
+                !(transfer && message.term == self.term().next())
+                    && (self.is_loyal(message.from) || self.shared.is_bound())
             }
             Body::PreVote { .. }
             | Body::PreVoteReply { .. }
@@ -145,6 +146,7 @@ impl Raft {
             Body::PreVote { campaign, next_term, last } => {
                 let granted = next_term > self.term()
                     && !self.is_loyal(from)
+                    && !self.shared.is_bound()
                     && self.shared.may_vote()
                     && (self.shared.is_complete_enough(last) || planted!(PreVoteWithoutLogTest));
                 let stands = matches!(self.role, Role::PreCandidate(_) | Role::Candidate(_));
@@ -158,8 +160,8 @@ impl Raft {
                     candidate.ask_back(&mut self.shared, from);
                 }
             }
-            Body::RequestVote { campaign, last, .. } => {
-                let granted = self.request_vote(from, last);
+            Body::RequestVote { campaign, last, transfer } => {
+                let granted = self.request_vote(from, last, transfer);
                 self.shared.send(from, Body::RequestVoteReply { campaign, granted });
             }
             Body::PreVoteReply { campaign, granted } => self.pre_vote_reply(from, campaign, granted),
@@ -213,7 +215,7 @@ impl Raft {
             Body::ReadIndex { start, request } => {
                 let asker = Asker::Follower { from, start, request };
                 let taken = match &mut self.role {
-                    Role::Leader(leader) => leader.read(&self.shared, asker),
+                    Role::Leader(leader) => leader.read(&mut self.shared, asker),
                     Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
                 };
                 if !taken {
@@ -270,6 +272,7 @@ impl Raft {
         }
         self.shared.term_leader = Some(leader);
         self.shared.removed_by = None;
+        self.shared.followed_at = Some(self.shared.now.instant);
         if planted!(AppendClearsVote) {
             self.shared.vote = None;
         }
@@ -283,7 +286,7 @@ impl Raft {
 
     /// Decides about a vote in the current term (dissertation 3.4, 3.6.1). The vote is given at most once, and never
     /// once a leader of the term is known.
-    fn request_vote(&mut self, candidate: NodeId, last: LogId) -> bool {
+    fn request_vote(&mut self, candidate: NodeId, last: LogId, transfer: bool) -> bool {
         let shared = &mut self.shared;
         if planted!(TwoVotesInOneTerm) {
             shared.vote = None;
@@ -292,6 +295,7 @@ impl Raft {
         let repeated = shared.vote == Some(candidate);
         if !(free || repeated)
             || !shared.may_vote()
+            || (shared.is_bound() && !transfer && !repeated)
             || !(shared.is_complete_enough(last) || planted!(VoteWithoutLogTest))
         {
             return false;

@@ -80,6 +80,8 @@ impl Leader {
         let due = asked_at.is_none_or(|at| at.plus_millis(shared.config.heartbeat_ms) <= now);
         if due && matched == Some(shared.log.last().index) {
             *asked_at = Some(now);
+            // Its votes break every promise, and the word may be late: no lease in this term any more (SAFETY R3).
+            self.lease_given_up = true;
             shared.send(*to, Body::TimeoutNow);
         }
     }

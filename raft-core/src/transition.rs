@@ -77,7 +77,7 @@ impl Raft {
             return;
         }
         // Its votes would wait behind the disk (SAFETY V5).
-        if self.shared.disk_is_late() {
+        if self.shared.disk_is_late() || (self.shared.is_bound() && !transfer) {
             return self.follow();
         }
         self.end_role();

@@ -115,6 +115,15 @@ impl Raft {
         matches!(&self.role, Role::Leader(leader) if leader.has_quorum(&self.shared))
     }
 
+    /// Until when this leader may read without asking anybody, by its own clock, if leases are on and it holds one now
+    /// (SAFETY R3).
+    pub fn lease_until(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Leader(leader) => leader.lease_until(&self.shared),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
     /// To whom leadership is being handed over.
     pub fn transfer_target(&self) -> Option<NodeId> {
         match &self.role {

@@ -8,7 +8,9 @@ use super::{
     network::{id, place},
     rules::Checked,
 };
-use crate::{ChangeError, ConfChange, ConfState, Incarnation, LogId, LogIndex, Member, NodeId, RoleKind};
+use crate::{
+    ChangeError, ConfChange, ConfState, Incarnation, Lease, LogId, LogIndex, Member, NodeId, RoleKind,
+};
 
 impl Sim {
     /// Somebody asks a node, often the leader, for another membership.
@@ -17,6 +19,9 @@ impl Sim {
         if !self.is_up(n) || self.nodes[n].paused_until > self.agenda.now() {
             return Ok(());
         }
+        if self.random.chance(150) {
+            return self.switch_leases(n);
+        }
         let Some(core) = &self.nodes[n].core else { return Ok(()) };
         let conf = core.conf().clone();
         let change = match self.lost_member(&conf) {
@@ -24,6 +29,44 @@ impl Sim {
             None => self.random_change(&conf),
         };
         self.change(n, &change)
+    }
+
+    /// Leases for a whole cluster. What is declared of the clocks is true.
+    pub(super) fn lease(&mut self) -> Lease {
+        let most = u32::try_from(self.config.election_timeout_min_ms).unwrap_or(u32::MAX);
+        let timeout_ms = if self.random.chance(700) { most } else { most / 2 };
+        Lease { timeout_ms, drift_ppm: u32::try_from(self.drift).unwrap_or_default() }
+    }
+
+    fn switch_leases(&mut self, n: usize) -> Checked {
+        let now = self.nodes[n].clock.now(self.agenda.now());
+        let lease = if self.random.chance(600) { Some(self.lease()) } else { None };
+        let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
+        let outcome = core.set_lease(now, lease);
+        self.trace.line(self.agenda.now(), || format!("{} is asked for {lease:?}: {outcome:?}", id(n)));
+        if outcome.is_ok() {
+            self.coverage.hit(if lease.is_some() { Mark::LeaseSwitchedOn } else { Mark::LeaseSwitchedOff });
+        }
+        self.after_input(n)
+    }
+
+    /// R3: nobody is elected in a later term while another node may take itself for the only leader, by its own clock.
+    pub(super) fn r3_no_lease_is_overtaken(&self, elected: usize) -> Checked {
+        let term = self.ghost.members[elected].term;
+        for (n, node) in self.nodes.iter().enumerate().filter(|(n, _)| *n != elected) {
+            if let Some(core) = &node.core {
+                let now = node.clock.now(self.agenda.now()).instant;
+                super::rules::r3_lease_is_over(
+                    id(elected),
+                    term,
+                    id(n),
+                    core.term(),
+                    core.lease_until(),
+                    now,
+                )?;
+            }
+        }
+        Ok(())
     }
 
     /// A node loses its disk and comes back with an empty directory, unless too few others are left.
@@ -179,6 +222,7 @@ impl Sim {
                 | ChangeError::Unknown { .. }
                 | ChangeError::NotALearner { .. }
                 | ChangeError::ReplaceAlone { .. }
+                | ChangeError::LeaseTooLong { .. }
                 | ChangeError::Halted,
             ) => {}
         }

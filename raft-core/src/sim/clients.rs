@@ -85,6 +85,10 @@ impl Sim {
         let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
         let floor = self.ghost.commit();
         let token = self.workload.read(n, floor, self.agenda.now());
+        let leased = core.lease_until().is_some_and(|until| now.instant < until);
+        if leased {
+            self.coverage.hit(Mark::ReadUnderLease);
+        }
         if core.read(now, token).is_err() {
             self.workload.read_refused(token);
             return Ok(());

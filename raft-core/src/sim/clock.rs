@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 
-use crate::{Epoch, FetchId, Instant, NodeId, Now, Timestamp, WriteId};
+use crate::{Epoch, FetchId, Instant, NodeId, Now, Term, Timestamp, WriteId};
 
 /// Microseconds of true time since the world began. No node ever sees it.
 pub(super) type Time = u64;
@@ -40,6 +40,8 @@ pub(super) enum Event {
     Question(u8, u32),
     /// A node that is down starts.
     Restart(u8, u32),
+    /// A leader of this term is not heard any more.
+    Silence(u8, Term),
     /// Clients ask for something.
     Client,
     /// Something goes wrong.
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_drifting_clock_rings_in_time() {
-        for drift in [-20_000, -7, 0, 7, 20_000] {
+        for drift in [-100_000, -20_000, -7, 0, 7, 20_000, 100_000] {
             let clock = NodeClock { base: 12_345, drift, wall: 0 };
             for local in [0, 1, 999, 1_000_000, 123_456_789, 98_765_432_100] {
                 let time = clock.time_of(Instant(clock.base + local));

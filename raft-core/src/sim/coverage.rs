@@ -224,6 +224,22 @@ marks! {
     ReadUnconfirmed,
     /// A read was asked while a later leader's writes were committed elsewhere (R1).
     ReadAtDeposedLeader,
+    /// Leases were switched on (R3).
+    LeaseSwitchedOn,
+    /// Leases were switched off (R3).
+    LeaseSwitchedOff,
+    /// A leader that held a lease was asked to read (R3).
+    ReadUnderLease,
+    /// A leader was elected where leases are on (R3).
+    ElectionUnderLease,
+    /// A node restarted where leases are on (R3).
+    RestartUnderLease,
+    /// A leader told its successor to campaign where leases are on (R3).
+    TransferUnderLease,
+    /// A node was told that a peer's process is gone where leases are on (R3, E8).
+    DeathUnderLease,
+    /// A leader was cut off while it held a lease, and the others led to elect another (R3).
+    LeaseAttacked,
     /// The cluster recovered once faults stopped (V1, V2).
     Healed,
 }

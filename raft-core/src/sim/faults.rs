@@ -114,13 +114,84 @@ impl Sim {
                 self.deliver_strange(other)?;
             }
             Fault::PeerNews => {
-                if self.is_up(n) && self.nodes[n].paused_until <= now {
-                    let died = self.random.chance(500);
-                    self.peer_news(n, id(other), died)?;
+                let died = self.random.chance(500);
+                // One node hears it, or everybody else.
+                let all = self.random.chance(300);
+                for n in (0..nodes).filter(|node| *node == n || (all && *node != other)) {
+                    if self.is_up(n) && self.nodes[n].paused_until <= now {
+                        self.peer_news(n, id(other), died)?;
+                    }
                 }
+            }
+            Fault::Overthrow => self.overthrow()?,
+        }
+        Ok(())
+    }
+
+    /// A leader that holds a lease hears nothing, or nothing in time, while the others have a reason to elect another.
+    fn overthrow(&mut self) -> Checked {
+        self.network.heal();
+        let Some((_, leader)) = self.ghost.latest_leader() else { return Ok(()) };
+        let n = place(leader);
+        let now = self.nodes[n].clock.now(self.agenda.now()).instant;
+        let until = self.nodes[n].core.as_ref().and_then(crate::Raft::lease_until);
+        if until.is_none_or(|until| until <= now) {
+            return Ok(());
+        }
+        self.coverage.hit(Mark::LeaseAttacked);
+        let others: Vec<usize> = (0..self.nodes.len()).filter(|other| *other != n).collect();
+        match self.random.below(5) {
+            // They only fall silent for each other.
+            0 => self.cut_off(n, true, true),
+            1 => {
+                self.cut_off(n, true, true);
+                for other in others.into_iter().filter(|other| self.is_up(*other)).collect::<Vec<_>>() {
+                    self.peer_news(other, leader, true)?;
+                }
+            }
+            2 => {
+                self.cut_off(n, true, true);
+                for other in others.into_iter().filter(|other| self.is_up(*other)).collect::<Vec<_>>() {
+                    self.crash(other, false);
+                }
+            }
+            // Its word to campaign arrives, nothing comes back.
+            3 => {
+                let to = others[self.random.index(others.len())];
+                let now = self.nodes[n].clock.now(self.agenda.now());
+                if let Some(core) = &mut self.nodes[n].core
+                    && core.transfer_leadership(now, id(to)).is_ok()
+                {
+                    self.coverage.hit(Mark::TransferStarted);
+                    self.cut_off(n, false, true);
+                    self.after_input(n)?;
+                }
+            }
+            // It speaks no more, and the answers to what it said come late.
+            _ => {
+                for other in others {
+                    self.network.set_slow(other, n);
+                }
+                let term = self.ghost.members[n].term;
+                self.agenda.plan_in(self.random.between(30, 100) * MILLI, Event::Silence(place8(n), term));
             }
         }
         Ok(())
+    }
+
+    /// A leader's words do not arrive any more.
+    pub(super) fn silence(&mut self, n: usize, term: crate::Term) -> Checked {
+        if self.ghost.members[n].term == term && matches!(self.phase, Phase::Storm { .. }) {
+            self.cut_off(n, true, false);
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self, n: usize, from: bool, to: bool) {
+        for other in 0..self.nodes.len() {
+            self.network.set_cut(n, other, from);
+            self.network.set_cut(other, n, to);
+        }
     }
 
     /// Entries that were acknowledged are lost. Never so many that what is committed might be on no disk (D1): either a
@@ -164,7 +235,9 @@ impl Sim {
         {
             return Ok(());
         }
-        if self.random.chance(500) {
+        let leases = self.ghost.members.iter().any(|member| member.log.conf().1.lease.is_some());
+        // Where leases are on, the word to campaign costs the leader its own: nobody else may say it.
+        if leases || self.random.chance(500) {
             let now = self.nodes[n].clock.now(now);
             let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
             if core.transfer_leadership(now, id(to)).is_ok() {

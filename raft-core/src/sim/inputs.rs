@@ -198,6 +198,10 @@ impl Sim {
         let (led, leads) = (self.ghost.members[n].role == RoleKind::Leader, view.role == RoleKind::Leader);
         self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
         if !led && leads {
+            self.r3_no_lease_is_overtaken(n)?;
+            if self.nodes[n].conf.1.lease.is_some() {
+                self.coverage.hit(Mark::ElectionUnderLease);
+            }
             self.repeat_answers(n);
         }
         for committed in self.ghost.unreported() {

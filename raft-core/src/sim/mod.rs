@@ -8,7 +8,7 @@
 //!   of the core; power may go while a process is down. Of what was not synced, any prefix of the writes is left.
 //! - **Disks**: syncs take long, stall for seconds, or fail, which ends the process. Reads of the log fail or show
 //!   what has been cut since.
-//! - **Time** ([`clock`]): monotonic clocks start anywhere and drift by up to two per cent, wall clocks are off and
+//! - **Time** ([`clock`]): monotonic clocks start anywhere and drift by up to ten per cent, wall clocks are off and
 //!   jump, processes stand still. A runtime may gather inputs for a while before it asks for the output.
 //! - **Membership** ([`admin`]): any set of voters and learners is asked for at any moment, disks are lost and their
 //!   nodes come back with empty ones, nodes join and leave.
@@ -61,7 +61,7 @@ pub use self::{
     coverage::{Coverage, Mark},
     rules::Violation,
 };
-use crate::{ConfState, Config, Incarnation, Member, NodeId};
+use crate::{ConfState, Config, Incarnation, Lease, Member, NodeId};
 
 /// What determines a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,13 +143,21 @@ impl Sim {
     pub fn new(options: Options) -> Sim {
         let mut random = Random::new(options.seed.wrapping_mul(2) ^ options.nodes as u64);
         let storms = options.faults == Faults::Storms;
-        let config = if storms { small_config(&mut random) } else { Config::new(NodeId(1), 0) };
+        let mut config = if storms { small_config(&mut random) } else { Config::new(NodeId(1), 0) };
         // In half of the runs some nodes have yet to join.
         let outside = if storms && random.chance(500) { random.index(options.nodes.min(3)) } else { 0 };
-        let founding = ConfState::of_voters((0..options.nodes - outside).map(|n| {
+        let drift = [0, 100, 20_000, 100_000][random.index(4)];
+        let mut founding = ConfState::of_voters((0..options.nodes - outside).map(|n| {
             let address = format!("node{n}:7402");
             (id(n), Member { incarnation: Incarnation(n as u64 + 1), address })
         }));
+        // In a third of the runs leases are on from the beginning.
+        if storms && random.chance(333) {
+            let timeout_ms = u32::try_from(config.election_timeout_min_ms).unwrap_or(u32::MAX);
+            // Then elections follow each other as close as they may.
+            config.election_timeout_max_ms = config.election_timeout_min_ms + random.between(20, 150);
+            founding.lease = Some(Lease { timeout_ms, drift_ppm: u32::try_from(drift).unwrap_or_default() });
+        }
         let mut agenda = Agenda::default();
         agenda.plan(0, Event::Client);
         agenda.plan(0, Event::Phase);
@@ -177,7 +185,7 @@ impl Sim {
             storms,
             storm: Storm::calm(client_every),
             phase: Phase::Calm,
-            drift: [0, 100, 20_000][random.index(3)],
+            drift,
             random,
             coverage: Coverage::default(),
             trace: Trace::default(),
@@ -229,6 +237,7 @@ impl Sim {
             Event::Client => self.client(),
             Event::Fault => self.fault(),
             Event::Phase => self.phase(),
+            Event::Silence(n, term) => self.silence(usize::from(n), term),
             event @ (Event::Timer(..)
             | Event::Drain(..)
             | Event::Synced(..)

@@ -178,6 +178,9 @@ impl Sim {
         };
         if run > 1 {
             self.coverage.hit(Mark::Restart);
+            if self.nodes[n].conf.1.lease.is_some() {
+                self.coverage.hit(Mark::RestartUnderLease);
+            }
         }
         self.after_input(n)
     }
@@ -237,7 +240,9 @@ impl Sim {
             | Event::Question(n, run)
             | Event::Restart(n, run) => (n, run),
             Event::Timer(n) => (n, self.nodes[usize::from(n)].run),
-            Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase => return Ok(()),
+            Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase | Event::Silence(..) => {
+                return Ok(());
+            }
         };
         let n = usize::from(place);
         let now = self.agenda.now();
@@ -290,7 +295,12 @@ impl Sim {
             Event::SnapshotBroke(_, _, to, epoch) => self.input(n, Input::SnapshotFailed { to, epoch }),
             Event::PeerNews(_, _, peer, died) => self.peer_news(n, peer, died),
             Event::Question(..) => self.read(n),
-            Event::Restart(..) | Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase => Ok(()),
+            Event::Restart(..)
+            | Event::Deliver(_)
+            | Event::Client
+            | Event::Fault
+            | Event::Phase
+            | Event::Silence(..) => Ok(()),
         }
     }
 
@@ -471,6 +481,9 @@ impl Sim {
     pub(super) fn peer_news(&mut self, n: usize, peer: NodeId, died: bool) -> Checked {
         self.coverage.hit(if died { Mark::PeerDiedTold } else { Mark::PeerConnectedTold });
         if died {
+            if self.nodes[n].conf.1.lease.is_some() {
+                self.coverage.hit(Mark::DeathUnderLease);
+            }
             self.ghost.leader_died(n, peer);
             self.input(n, Input::PeerDied(peer))
         } else {

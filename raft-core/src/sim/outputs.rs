@@ -76,6 +76,10 @@ impl Sim {
             self.coverage.hit(Mark::RemovedHeard);
             self.workload.restored(n, LogIndex(u64::MAX), &mut self.coverage);
         }
+        let under_lease = self.nodes[n].conf.1.lease.is_some();
+        if under_lease && ready.messages.iter().any(|message| matches!(message.body, Body::TimeoutNow)) {
+            self.coverage.hit(Mark::TransferUnderLease);
+        }
         let Ready { messages, write, apply, reads, fetches, compact, events: _ } = ready;
         let write = write.map(|write| Stored { write, snapshot });
         debug_assert_eq!(write.as_ref().and_then(snapshot_hash), hash);

@@ -70,7 +70,9 @@ impl Sim {
 
     fn begin_storm(&mut self) {
         let now = self.agenda.now();
-        self.storm = Storm::drawn(&mut self.random);
+        let leases = self.founding.lease.is_some() && self.random.chance(500);
+        let random = &mut self.random;
+        self.storm = if leases { Storm::at_leases(random) } else { Storm::drawn(random) };
         self.network.weather = self.storm.weather;
         self.phase = Phase::Storm { until: now + self.random.between(300, 6000) * MILLI };
         self.agenda.plan_in(MILLI, Event::Fault);

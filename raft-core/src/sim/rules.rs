@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub(super) use self::membership::{e10_not_deposed_by_stranger, m2_conf_in_force};
 pub(super) use self::plain::{
-    answered, e6_pre_vote_changes_nothing, e13_absurd_term_refused, r1_read_is_current,
+    answered, e6_pre_vote_changes_nothing, e13_absurd_term_refused, r1_read_is_current, r3_lease_is_over,
 };
 use super::{
     confs::{InForce, has_majorities},

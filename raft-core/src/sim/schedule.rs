@@ -64,6 +64,8 @@ pub(super) enum Fault {
     AbsurdTerm,
     /// A node hears that a peer died or came back, true or not.
     PeerNews,
+    /// A leader that holds a lease does not hear of the one that others would elect.
+    Overthrow,
 }
 
 const FAULTS: &[Fault] = &[
@@ -164,6 +166,18 @@ impl Storm {
             changes: pick(random, &[0, 0, 10, 50]),
             down_max: pick(random, &[20, 200, 1000]) * MILLI,
             client_every: pick(random, &[1, 5, 20]) * MILLI,
+        }
+    }
+
+    /// A storm that strikes where leases could be overtaken: quick elections, slow answers, whole leaders.
+    pub(super) fn at_leases(random: &mut Random) -> Storm {
+        let weather = Weather { delay_max: pick(random, &[50, 100, 200]) * MILLI, ..Weather::FAIR };
+        Storm {
+            weather,
+            faults: vec![Fault::Overthrow],
+            fault_every: pick(random, &[200, 400]) * MILLI,
+            down_max: 2 * MILLI,
+            ..Storm::calm(20 * MILLI)
         }
     }
 }

@@ -12,6 +12,7 @@ mod disk_stall;
 mod dissertation;
 mod elections;
 mod hostile;
+mod lease;
 mod membership;
 mod peers_bugs;
 mod priority;

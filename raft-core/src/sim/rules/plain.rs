@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Ask, Checked, Member, check};
 use crate::{
-    Body, ConfState, Entry, HardState, LogId, LogIndex, Message, NodeId, RoleKind, Term,
+    Body, ConfState, Entry, HardState, Instant, LogId, LogIndex, Message, NodeId, RoleKind, Term,
     sim::{
         confs::has_majorities,
         disk::{Disk, Image, Log},
@@ -252,6 +252,25 @@ pub(super) fn d1_asks_for_what_is_missing(
 pub(in crate::sim) fn r1_read_is_current(node: NodeId, index: LogIndex, floor: LogIndex) -> Checked {
     check(index >= floor, "R1", || {
         format!("{node} may serve a read at {index}; {floor} was committed when it was asked")
+    })
+}
+
+/// R3: whoever holds a lease need not fear a leader of a later term. One of an earlier term may well be elected by votes
+/// that come late: it can commit nothing and confirm no read.
+pub(in crate::sim) fn r3_lease_is_over(
+    elected: NodeId,
+    term: Term,
+    holder: NodeId,
+    holders_term: Term,
+    until: Option<Instant>,
+    now: Instant,
+) -> Checked {
+    let over = holders_term >= term || until.is_none_or(|until| until <= now);
+    check(over, "R3", || {
+        let left = until.map(|until| until.micros_since(now));
+        format!(
+            "{elected} is elected in term {term}, {holder} holds a lease of term {holders_term} for {left:?} more microseconds"
+        )
     })
 }
 

@@ -534,3 +534,13 @@ fn n4_names_entries_out_of_order() {
 fn r1_names_a_stale_read() {
     names("R1", r1_read_is_current(NodeId(1), LogIndex(3), LogIndex(4)));
 }
+
+#[test]
+fn r3_names_a_leader_of_a_later_term_beside_a_lease_and_no_other() {
+    let judge =
+        |term, until, now| r3_lease_is_over(NodeId(2), Term(term), NodeId(1), Term(3), until, Instant(now));
+    names("R3", judge(4, Some(Instant(10)), 9));
+    judge(4, Some(Instant(10)), 10).expect("it has ended");
+    judge(4, None, 9).expect("there was none");
+    judge(2, Some(Instant(10)), 9).expect("an earlier leader by late votes");
+}
