@@ -362,8 +362,13 @@ impl<S: Send + 'static> Driver<S> {
                 self.fetch(fetch);
             }
             add(&self.counts.forwards, forwards.len() as u64);
+            let mut dropped = false;
             for forward in forwards {
-                self.forward(now, forward);
+                // Behind one that found no room none is sent: a smaller one might, and would overtake it.
+                dropped = dropped || self.forward(&forward) == Sent::Dropped;
+                if dropped {
+                    self.replica.forward_not_sent(now, forward.request);
+                }
             }
             for (waiter, error) in failed {
                 waiter.answer(Err(error));
@@ -548,21 +553,18 @@ impl<S: Send + 'static> Driver<S> {
         });
     }
 
-    fn forward(&mut self, now: Now, forward: replica::Forward) {
-        let replica::Forward { to, request, proposal } = forward;
-        let sent = self.transport.send_forward(
-            to,
+    fn forward(&self, forward: &replica::Forward) -> Sent {
+        let proposal = &forward.proposal;
+        self.transport.send_forward(
+            forward.to,
             Forward {
-                request,
+                request: forward.request,
                 kind: FORWARD_COMMAND,
                 session: proposal.session,
                 checksum: proposal.checksum,
-                payload: proposal.payload,
+                payload: proposal.payload.clone(),
             },
-        );
-        if sent == Sent::Dropped {
-            self.replica.forward_not_sent(now, request);
-        }
+        )
     }
 
     fn tell(&mut self, event: Event) {

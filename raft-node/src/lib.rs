@@ -21,6 +21,7 @@ pub mod machine;
 pub mod metrics;
 mod node;
 pub mod opened;
+mod reads;
 pub mod replica;
 pub mod resp;
 mod scrub_watch;

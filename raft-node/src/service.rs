@@ -12,19 +12,22 @@ use std::{
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use raft_core::{ClusterId, LogIndex, NodeId, RoleKind};
+use raft_core::{ClusterId, LogIndex, NodeId, RoleKind, Timestamp};
 use raft_net::Addresses;
 use tokio::sync::watch;
 
 use crate::{
     Inspection, Node,
+    applier::ReadFn,
     config::Config,
     error::ClientError,
     kv::{
+        Kv,
         request::{self, Request},
         table::{self, Flags},
     },
     metrics::Metrics,
+    reads::{BehindTime, Freshness},
     resp::{Backend, Consistency, Counters, ReadRequest, ReplyFuture},
     status::{MemberKind, MemberStatus, Role, Status, StatusSource},
     store::{Figures, NO_DEADLINE, Store},
@@ -44,6 +47,8 @@ struct Inner {
     /// What the front end counts, once it runs.
     clients: OnceLock<Arc<dyn Fn() -> ClientFigures + Send + Sync>>,
     memory_bytes_max: u64,
+    behind_time: BehindTime,
+    freshness: Freshness,
     started: Instant,
 }
 
@@ -83,6 +88,8 @@ impl Service {
             metrics: Metrics::new(),
             clients: OnceLock::new(),
             memory_bytes_max: config.memory_bytes_max(),
+            behind_time: BehindTime::default(),
+            freshness: Freshness::new(),
             started: Instant::now(),
         }))
     }
@@ -126,10 +133,26 @@ impl Service {
                 && node.inspect().role == RoleKind::Leader
                 && node.propose(request::encode_tick()).await.is_ok()
             {
-                // More may be due than one entry removes.
-                continue;
+                // More may be due than one entry removes. But if the leader's time is behind this clock, which was set
+                // forward, it would be asked for nothing else until it gets there.
+                if deadline <= self.0.figures.time_ms.load(Ordering::Relaxed) {
+                    continue;
+                }
             }
             let _ = tokio::time::timeout(EXPIRE_RETRY, changed).await;
+        }
+    }
+
+    /// Gives memory back once nothing has been written for a while. Sleeps for as long as nothing is.
+    pub(crate) async fn give_back_memory(self) {
+        let applied = || self.0.figures.entries_applied.load(Ordering::Relaxed);
+        loop {
+            self.0.figures.applied.notified().await;
+            let mut before = None;
+            while before.replace(applied()) != Some(applied()) {
+                tokio::time::sleep(QUIET).await;
+            }
+            crate::allocator::give_back();
         }
     }
 
@@ -146,6 +169,8 @@ impl Service {
 
 /// A wait for a deadline is cut here, in milliseconds.
 const EXPIRE_WAIT_MAX_MS: u64 = 10_000;
+/// Nothing applied for this long: nobody is hurt by a pause of a millisecond.
+const QUIET: Duration = Duration::from_secs(1);
 /// A deadline has passed and somebody else leads, or nobody.
 const EXPIRE_RETRY: Duration = Duration::from_millis(100);
 
@@ -178,10 +203,24 @@ impl Backend for Service {
 
     fn read(&self, consistency: Consistency, read: ReadRequest) {
         let Some(node) = self.0.node.get() else { return read(Err(ClientError::NoLeader)) };
-        let read = Box::new(move |store: Result<&Store, ClientError>| read(store.map(Store::kv)));
         match consistency {
-            Consistency::Linearizable | Consistency::Lease => node.submit_read(read),
-            Consistency::Stale { .. } => node.submit_read_stale(read),
+            Consistency::Linearizable | Consistency::Lease => self.read_linearizable(node, read),
+            Consistency::Stale { lag_max: Some(lag) } => {
+                let now = Instant::now();
+                if self.0.freshness.is_within(lag, now) {
+                    node.submit_read_stale(on_kv(read));
+                } else {
+                    let service = self.clone();
+                    let prove = move |kv: Result<&Kv, ClientError>| {
+                        if kv.is_ok() {
+                            service.0.freshness.prove(now);
+                        }
+                        read(kv);
+                    };
+                    self.read_linearizable(node, Box::new(prove));
+                }
+            }
+            Consistency::Stale { lag_max: None } => node.submit_read_stale(on_kv(read)),
         }
     }
 
@@ -245,7 +284,44 @@ impl Backend for Service {
     }
 }
 
+/// A read of the store as the node knows it.
+fn on_kv(read: ReadRequest) -> ReadFn<Store> {
+    Box::new(move |store: Result<&Store, ClientError>| read(store.map(Store::kv)))
+}
+
 impl Service {
+    fn read_linearizable(&self, node: &Node<Store>, read: ReadRequest) {
+        let service = self.clone();
+        node.submit_read(Box::new(move |store| match store.map(Store::kv) {
+            Ok(kv) if kv.is_behind(Timestamp(wall_ms())) => service.read_behind_time(read),
+            kv => read(kv),
+        }));
+    }
+
+    /// Serves a read behind an entry that is yet to tell the time. By the leader's clock: if that is behind ours, the
+    /// entry may not be late enough for us, but it is for the cluster.
+    fn read_behind_time(self, read: ReadRequest) {
+        if self.0.behind_time.add(read) {
+            tokio::spawn(async move {
+                let Some(node) = self.0.node.get() else { return };
+                while let Some(reads) = self.0.behind_time.take() {
+                    let told =
+                        node.propose(request::encode_tick()).await.map(|_| ()).map_err(|error| match error {
+                            // A read has changed nothing, whatever became of the entry.
+                            ClientError::OutcomeUnknown => ClientError::NoLeader,
+                            other => other,
+                        });
+                    for read in reads {
+                        match &told {
+                            Ok(()) => node.submit_read(on_kv(read)),
+                            Err(error) => read(Err(error.clone())),
+                        }
+                    }
+                }
+            });
+        }
+    }
+
     fn members(&self, node: &Node<Store>, now: &Inspection, problems: &mut Vec<String>) -> Vec<MemberStatus> {
         let links = node.peers_status();
         let me = self.0.id;

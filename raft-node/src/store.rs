@@ -29,6 +29,8 @@ pub(crate) struct Figures {
     pub(crate) expiring: AtomicU64,
     pub(crate) size_bytes: AtomicU64,
     pub(crate) entries_applied: AtomicU64,
+    /// Something was applied.
+    pub(crate) applied: Notify,
     /// Replicated time, in milliseconds since 1970.
     pub(crate) time_ms: AtomicU64,
     /// When the next key expires; [`NO_DEADLINE`] if none does.
@@ -71,6 +73,7 @@ impl StateMachine for Store {
     fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
         let replies = self.kv.apply(batch);
         self.figures.entries_applied.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.figures.applied.notify_one();
         self.publish();
         replies
     }

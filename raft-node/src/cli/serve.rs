@@ -7,7 +7,7 @@ use raft_wal::vfs::OsVfs;
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tokio::{net::TcpListener, sync::watch};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use super::{
     args::ServeArgs,
@@ -83,6 +83,7 @@ async fn run_node(config: Config, listeners: Listeners, mut signals: Signals) ->
     };
     service.set_node(node.clone());
     let expirer = tokio::spawn(service.clone().expire());
+    tokio::spawn(service.clone().give_back_memory());
     print(banner(&config, &node, &addresses).await)?;
     let announce = tokio::spawn(announce(service, node.clone()));
 
@@ -225,11 +226,15 @@ async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 
 /// Log lines go to standard error; standard output is for what a start prints.
 fn start_logging(config: &Config) {
-    let filter = EnvFilter::new(&config.log_level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // Checked when the configuration was read.
+    let filter: Targets = config.log_level.parse().unwrap_or_default();
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(filter);
     match config.log_format {
-        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()))).init();
+        }
+        LogFormat::Json => registry.with(lines.json()).init(),
     }
 }
 

@@ -13,7 +13,7 @@ mod suggest;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use raft_core::NodeId;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 pub use error::{ConfigError, Origin};
 pub use file::File;
@@ -68,7 +68,7 @@ pub struct Config {
     pub requirepass: Option<Secret>,
     /// How log lines look.
     pub log_format: LogFormat,
-    /// Which log lines there are: directives of [`EnvFilter`].
+    /// Which log lines there are: directives of [`Targets`].
     pub log_level: String,
     /// Each setting as it was written, and where; in the order of [`SETTINGS`]. Secrets are masked.
     pub table: Vec<Row>,
@@ -180,7 +180,7 @@ pub fn load(
             "log-level",
             "error, warn, info, debug or trace, also per module",
             |text| {
-                let known = !text.is_empty() && EnvFilter::try_new(text).is_ok() && levels_are_known(text);
+                let known = !text.is_empty() && text.parse::<Targets>().is_ok() && levels_are_known(text);
                 known.then(|| text.to_owned())
             },
         )?,
@@ -194,7 +194,7 @@ const LISTEN: &str = "an address like 127.0.0.1:7400";
 const REACH: &str = "an address like host:7400";
 const BYTES: &str = "a number of bytes or a size like 64MiB";
 
-/// `EnvFilter` takes a misspelt level for the name of a module; a directive without `=` has to be a level.
+/// `Targets` takes a misspelt level for the name of a module; a directive without `=` has to be a level.
 fn levels_are_known(text: &str) -> bool {
     let level = |text: &str| {
         ["off", "error", "warn", "info", "debug", "trace"]

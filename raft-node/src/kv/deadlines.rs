@@ -1,6 +1,6 @@
 //! When keys expire, in order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use raft_core::Timestamp;
 
@@ -39,6 +39,12 @@ impl Deadlines {
         self.records.first_key_value().map(|(first, _)| *first)
     }
 
+    /// The first that comes after `time`.
+    pub(super) fn first_after(&self, time: Timestamp) -> Option<Timestamp> {
+        let later = (Bound::Excluded((time, u64::MAX)), Bound::Unbounded);
+        self.records.range(later).next().map(|((deadline, _), _)| *deadline)
+    }
+
     /// How many keys are due at `now`.
     pub(super) fn due(&self, now: Timestamp) -> usize {
         self.records.range(..=(now, u64::MAX)).map(|(_, count)| *count as usize).sum()
@@ -62,6 +68,8 @@ mod tests {
         deadlines.insert(Timestamp(9), 2);
         deadlines.remove(Timestamp(5), 1);
         assert_eq!(deadlines.first(), Some((Timestamp(5), 1)));
+        let after = |time| deadlines.first_after(Timestamp(time));
+        assert_eq!([after(4), after(5), after(9)], [Some(Timestamp(5)), Some(Timestamp(9)), None]);
         assert_eq!((deadlines.due(Timestamp(5)), deadlines.due(Timestamp(4)), deadlines.len()), (1, 0, 2));
         deadlines.remove(Timestamp(5), 1);
         assert_eq!(deadlines.first(), Some((Timestamp(9), 2)));

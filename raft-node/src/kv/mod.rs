@@ -118,6 +118,12 @@ impl Kv {
         self.store.earliest_deadline()
     }
 
+    /// Whether a key that is still seen has a deadline that `clock` has reached: replicated time is behind by that much.
+    #[must_use]
+    pub fn is_behind(&self, clock: Timestamp) -> bool {
+        self.store.deadline_after(self.time).is_some_and(|deadline| deadline <= clock)
+    }
+
     /// Replicated time.
     #[must_use]
     pub fn time(&self) -> Timestamp {

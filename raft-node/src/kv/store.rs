@@ -173,6 +173,11 @@ impl Store {
         self.deadlines.first().map(|(deadline, _)| deadline)
     }
 
+    /// When the first key expires that is seen at `time`.
+    pub(super) fn deadline_after(&self, time: Timestamp) -> Option<Timestamp> {
+        self.deadlines.first_after(time)
+    }
+
     fn forget(&mut self, meta: Meta, hash: u64) {
         self.keys -= 1;
         if let Some(deadline) = meta.deadline {

@@ -8,13 +8,12 @@
 //! Invariant: every `W` and every `R` handed in comes out exactly once, with an answer, a failure or a job.
 
 mod effects;
+mod forwards;
 mod incoming;
 mod pending;
 mod reads;
 mod snapshots;
 mod waiting;
-
-use std::collections::BTreeMap;
 
 use raft_core::{
     Apply, Event, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError,
@@ -22,7 +21,14 @@ use raft_core::{
 };
 
 pub use self::effects::{Effects, Forward, ForwardOutcome, Job};
-use self::{incoming::Incoming, pending::Pending, reads::Reads, snapshots::SnapshotPolicy, waiting::Waiting};
+use self::{
+    forwards::Forwards,
+    incoming::Incoming,
+    pending::Pending,
+    reads::Reads,
+    snapshots::SnapshotPolicy,
+    waiting::{Command, Waiting},
+};
 use crate::error::ClientError;
 
 /// How long after a refusal the same leader is asked again.
@@ -73,9 +79,12 @@ pub struct Replica<W, R> {
     waiting: Waiting<W, R>,
     /// When to try those again even if no new leader shows up: the one known may not have known it yet.
     retry_at: Option<Instant>,
-    /// Commands sent to a leader, by request number. The proposal is kept: a leader may say that it is none.
-    forwards: BTreeMap<u64, Forwarded<W>>,
-    next_forward: u64,
+    /// Commands sent to a leader.
+    forwards: Forwards<W>,
+    /// Commands that came in so far.
+    commands: u64,
+    /// Commands wait although a leader is known: older ones are still under way to a former one.
+    held: bool,
     /// When to give up on commands that were sent to somebody who does not lead any more.
     abandon_at: Option<Instant>,
     reads: Reads<R>,
@@ -91,15 +100,6 @@ pub struct Replica<W, R> {
     out: Effects<W, R>,
 }
 
-#[derive(Debug)]
-struct Forwarded<W> {
-    to: NodeId,
-    waiter: W,
-    proposal: Proposal,
-    /// When the request came in: bounds the search for a leader.
-    since: Instant,
-}
-
 impl<W, R> Replica<W, R> {
     /// A replica around a core whose state machine stands at `restored`, the snapshot it was restored from.
     pub fn new(raft: Raft, limits: Limits, restored: LogIndex, snapshot_bytes: u64) -> Replica<W, R> {
@@ -109,8 +109,9 @@ impl<W, R> Replica<W, R> {
             pending: Pending::default(),
             waiting: Waiting::default(),
             retry_at: None,
-            forwards: BTreeMap::new(),
-            next_forward: 1,
+            forwards: Forwards::default(),
+            commands: 0,
+            held: false,
             abandon_at: None,
             reads: Reads::default(),
             handed_out: restored,
@@ -143,13 +144,18 @@ impl<W, R> Replica<W, R> {
     /// Takes a command of a client of this node: into the log if this node leads, on to the leader if another does,
     /// otherwise it waits for one.
     ///
-    /// Commands of one client keep their order as long as the leader stays: one that finds others waiting queues up
-    /// behind them.
+    /// Commands keep their order, also when the leader changes: one that finds others waiting queues up behind them, and
+    /// while one is still under way to a former leader, which may send it back, none goes to the next.
     pub fn propose(&mut self, now: Now, proposal: Proposal, waiter: W) {
-        if self.waiting.has_commands() {
-            self.wait(now, proposal, waiter, now.instant);
+        self.commands += 1;
+        let command = Command { proposal, waiter, since: now.instant, order: self.commands };
+        if self.forwards.any_elsewhere(self.raft.leader()) {
+            self.held = true;
+            self.wait(now, command);
+        } else if self.waiting.has_commands() {
+            self.wait(now, command);
         } else {
-            self.offer(now, proposal, waiter, now.instant);
+            self.offer(now, command);
         }
     }
 
@@ -158,6 +164,10 @@ impl<W, R> Replica<W, R> {
     pub fn propose_forwarded(&mut self, now: Now, proposal: Proposal, waiter: W) {
         match self.raft.propose(now, proposal) {
             Ok(id) => self.enqueue(now, id, waiter),
+            // It may wait at the node it came from, where its place among others is known.
+            Err(ProposeError::Transferring { .. }) => {
+                self.out.failed.push((waiter, ClientError::NotLeader));
+            }
             Err(error) => self.out.failed.push((waiter, refusal(error))),
         }
     }
@@ -165,25 +175,23 @@ impl<W, R> Replica<W, R> {
     /// Takes the answer to a forwarded command. One that nobody waits for any more is ignored.
     pub fn forward_answered(&mut self, now: Now, from: NodeId, request: u64, outcome: ForwardOutcome) {
         // An answer from a node that was not asked is no answer.
-        if self.forwards.get(&request).is_none_or(|forwarded| forwarded.to != from) {
+        if self.forwards.destination(request) != Some(from) {
             return;
         }
-        let Some(forwarded) = self.forwards.remove(&request) else { return };
+        let Some(command) = self.forwards.remove(request) else { return };
         match outcome {
-            ForwardOutcome::Reply(reply) => self.out.replies.push((forwarded.waiter, reply)),
-            ForwardOutcome::Failed(error) => self.out.failed.push((forwarded.waiter, error)),
+            ForwardOutcome::Reply(reply) => self.out.replies.push((command.waiter, reply)),
+            ForwardOutcome::Failed(error) => self.out.failed.push((command.waiter, error)),
             // It was not taken there, so offering it again cannot apply it twice.
-            ForwardOutcome::NotLeader => {
-                self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since)
-            }
+            ForwardOutcome::NotLeader => self.wait(now, command),
         }
     }
 
     /// The transport did not take the forwarded command: it was not sent, so it may wait for a better moment, or for
     /// another leader.
     pub fn forward_not_sent(&mut self, now: Now, request: u64) {
-        if let Some(forwarded) = self.forwards.remove(&request) {
-            self.wait(now, forwarded.proposal, forwarded.waiter, forwarded.since);
+        if let Some(command) = self.forwards.remove(request) {
+            self.wait(now, command);
         }
     }
 
@@ -193,13 +201,8 @@ impl<W, R> Replica<W, R> {
     }
 
     fn fail_forwards(&mut self, lost: impl Fn(NodeId) -> bool) {
-        let lost: Vec<u64> =
-            self.forwards.iter().filter(|(_, f)| lost(f.to)).map(|(request, _)| *request).collect();
-        for request in lost {
-            if let Some(forwarded) = self.forwards.remove(&request) {
-                self.out.failed.push((forwarded.waiter, ClientError::OutcomeUnknown));
-            }
-        }
+        let lost = self.forwards.remove_to(lost).into_iter();
+        self.out.failed.extend(lost.map(|command| (command.waiter, ClientError::OutcomeUnknown)));
     }
 
     /// Takes a linearizable read of a client of this node.
@@ -280,13 +283,12 @@ impl<W, R> Replica<W, R> {
     /// When [`tick`](Self::tick) has to be called if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let request_timeout = self.limits.request_timeout_ms;
-        let forwards = self.forwards.values().next().map(|f| f.since.plus_millis(request_timeout));
         [
             self.raft.next_deadline(),
             self.waiting.oldest().map(|since| since.plus_millis(self.limits.leader_wait_ms)),
             self.pending.oldest().map(|since| since.plus_millis(request_timeout)),
             self.reads.oldest_confirmed().map(|since| since.plus_millis(request_timeout)),
-            forwards,
+            self.forwards.oldest().map(|since| since.plus_millis(request_timeout)),
             self.retry_at,
             self.abandon_at,
         ]
@@ -306,11 +308,10 @@ impl<W, R> Replica<W, R> {
                 self.out.failed.push((waiter, ClientError::OutcomeUnknown));
             }
         }
-        while let Some(entry) = self.forwards.first_entry() {
-            if !waited(entry.get().since, self.limits.request_timeout_ms) {
-                break;
+        while self.forwards.oldest().is_some_and(|since| waited(since, self.limits.request_timeout_ms)) {
+            if let Some(command) = self.forwards.pop_oldest() {
+                self.out.failed.push((command.waiter, ClientError::OutcomeUnknown));
             }
-            self.out.failed.push((entry.remove().waiter, ClientError::OutcomeUnknown));
         }
         let (commands, reads) = self.waiting.expire(|since| waited(since, self.limits.leader_wait_ms));
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::NoLeader)));
@@ -331,6 +332,10 @@ impl<W, R> Replica<W, R> {
 
     /// Everything to be done since the last call; `None` if there is nothing.
     pub fn take_effects(&mut self, now: Now) -> Option<Effects<W, R>> {
+        if self.held && !self.forwards.any_elsewhere(self.raft.leader()) {
+            self.held = false;
+            self.retry_waiting(now);
+        }
         self.start_reads(now);
         while let Some(ready) = self.raft.take_ready() {
             self.digest(now, ready);
@@ -345,24 +350,22 @@ impl<W, R> Replica<W, R> {
         for waiter in self.pending.drain() {
             self.out.failed.push((waiter, ClientError::OutcomeUnknown));
         }
-        for (_, forwarded) in std::mem::take(&mut self.forwards) {
-            self.out.failed.push((forwarded.waiter, ClientError::OutcomeUnknown));
-        }
+        self.fail_forwards(|_| true);
         let (commands, reads) = self.waiting.expire(|_| true);
         self.out.failed.extend(commands.into_iter().map(|w| (w, ClientError::ShuttingDown)));
         let reads = reads.into_iter().chain(self.reads.drain());
         self.out.failed_reads.extend(reads.map(|r| (r, ClientError::ShuttingDown)));
     }
 
-    fn offer(&mut self, now: Now, proposal: Proposal, waiter: W, since: Instant) {
-        match self.raft.propose(now, proposal.clone()) {
-            Ok(id) => self.enqueue(now, id, waiter),
-            Err(ProposeError::NotLeader { leader: Some(to) }) => self.forward(to, proposal, waiter, since),
+    fn offer(&mut self, now: Now, command: Command<W>) {
+        match self.raft.propose(now, command.proposal.clone()) {
+            Ok(id) => self.enqueue(now, id, command.waiter),
+            Err(ProposeError::NotLeader { leader: Some(to) }) => self.forward(to, command),
             // Nobody to ask, or not yet: once somebody leads it is offered again.
             Err(ProposeError::NotLeader { leader: None } | ProposeError::Transferring { .. }) => {
-                self.wait(now, proposal, waiter, since);
+                self.wait(now, command);
             }
-            Err(error) => self.out.failed.push((waiter, refusal(error))),
+            Err(error) => self.out.failed.push((command.waiter, refusal(error))),
         }
     }
 
@@ -373,25 +376,23 @@ impl<W, R> Replica<W, R> {
         }
     }
 
-    fn forward(&mut self, to: NodeId, proposal: Proposal, waiter: W, since: Instant) {
+    fn forward(&mut self, to: NodeId, command: Command<W>) {
         if self.forwards.len() >= self.limits.forwards_max {
-            self.out.failed.push((waiter, ClientError::Busy));
+            self.out.failed.push((command.waiter, ClientError::Busy));
             return;
         }
-        let request = self.next_forward;
-        self.next_forward += 1;
-        self.out.forwards.push(Forward { to, request, proposal: proposal.clone() });
-        self.forwards.insert(request, Forwarded { to, waiter, proposal, since });
+        let (request, proposal) = self.forwards.add(to, command);
+        self.out.forwards.push(Forward { to, request, proposal });
     }
 
-    fn wait(&mut self, now: Now, proposal: Proposal, waiter: W, since: Instant) {
-        let expired = now.instant >= since.plus_millis(self.limits.leader_wait_ms);
+    fn wait(&mut self, now: Now, command: Command<W>) {
+        let expired = now.instant >= command.since.plus_millis(self.limits.leader_wait_ms);
         if expired {
-            self.out.failed.push((waiter, ClientError::NoLeader));
+            self.out.failed.push((command.waiter, ClientError::NoLeader));
         } else if self.waiting.len() >= self.limits.waiting_max {
-            self.out.failed.push((waiter, ClientError::Busy));
+            self.out.failed.push((command.waiter, ClientError::Busy));
         } else {
-            self.waiting.push_command(proposal, waiter, since);
+            self.waiting.push_command(command);
             self.retry_soon(now);
         }
     }
@@ -453,13 +454,14 @@ impl<W, R> Replica<W, R> {
         }
         self.serve_confirmed();
         let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
+        let no_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: None, .. }));
         let transfer_over = ready.events.iter().any(|e| matches!(e, Event::TransferEnded { .. }));
         self.out.events.extend(ready.events);
-        if new_leader {
-            let leader = self.raft.leader();
-            if self.abandon_at.is_none() && self.forwards.values().any(|f| Some(f.to) != leader) {
-                self.abandon_at = Some(now.instant.plus_millis(FORMER_LEADER_MS));
-            }
+        if (new_leader || no_leader) && self.forwards.any_elsewhere(self.raft.leader()) {
+            // Without a next leader the former one has as long as any search for a leader: it may be back.
+            let patience = if new_leader { FORMER_LEADER_MS } else { self.limits.leader_wait_ms };
+            let at = now.instant.plus_millis(patience);
+            self.abandon_at = Some(self.abandon_at.map_or(at, |before| before.min(at)));
         }
         if new_leader || transfer_over {
             self.retry_waiting(now);
@@ -469,11 +471,14 @@ impl<W, R> Replica<W, R> {
     /// A leader is known: whatever waited for one goes on.
     fn retry_waiting(&mut self, now: Now) {
         self.retry_at = None;
-        let (commands, reads) = self.waiting.take();
-        for (proposal, waiter, since) in commands {
-            self.offer(now, proposal, waiter, since);
+        if self.forwards.any_elsewhere(self.raft.leader()) {
+            self.held = self.waiting.has_commands();
+        } else {
+            for command in self.waiting.take_commands() {
+                self.offer(now, command);
+            }
         }
-        reads.into_iter().for_each(|(read, since)| self.reads.gather(read, since));
+        self.waiting.take_reads().into_iter().for_each(|(read, since)| self.reads.gather(read, since));
     }
 
     fn hand_out(&mut self, apply: Apply) {

@@ -258,6 +258,72 @@ fn a_new_leader_ends_the_wait_for_the_old_one() {
     assert_eq!(failed, [("write", ClientError::OutcomeUnknown)]);
 }
 
+fn leads(leader: u64, term: u64) -> Input {
+    let body =
+        Body::Heartbeat { epoch: Epoch(1), round: Round(1), prev: LogId::ZERO, commit: LogIndex::ZERO };
+    Input::Message(Message { from: NodeId(leader), to: NodeId(1), term: Term(term), body })
+}
+
+fn sent(effects: &Effects<&'static str, &'static str>) -> Vec<(u64, Bytes)> {
+    effects.forwards.iter().map(|f| (f.to.0, f.proposal.payload.clone())).collect()
+}
+
+/// A pipeline through a follower was once executed in another order when the leader changed: what came in behind went to
+/// the new leader while the old one still had to send back what came first.
+#[test]
+fn no_command_overtakes_one_that_a_former_leader_still_has() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "first");
+    replica.propose(at(20), command("b"), "second");
+    let old = settle(&mut replica, at(20)).forwards;
+    replica.handle(at(50), leads(3, 2)).unwrap();
+    replica.propose(at(51), command("c"), "third");
+    assert!(settle(&mut replica, at(51)).forwards.is_empty());
+    // The answers may arrive in any order: they travel on two connections.
+    replica.forward_answered(at(52), NodeId(2), old[1].request, ForwardOutcome::NotLeader);
+    replica.tick(at(52 + RETRY_MS)).unwrap();
+    assert!(settle(&mut replica, at(52 + RETRY_MS)).forwards.is_empty());
+    replica.forward_answered(at(80), NodeId(2), old[0].request, ForwardOutcome::NotLeader);
+    let effects = settle(&mut replica, at(80));
+    assert_eq!(sent(&effects), [(3, Bytes::from("a")), (3, Bytes::from("b")), (3, Bytes::from("c"))]);
+    assert!(effects.failed.is_empty());
+}
+
+#[test]
+fn commands_wait_for_a_silent_former_leader_no_longer_than_its_answers_are_worth() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "first");
+    let _ = settle(&mut replica, at(20));
+    replica.handle(at(50), leads(3, 2)).unwrap();
+    replica.propose(at(51), command("b"), "second");
+    assert!(settle(&mut replica, at(51)).forwards.is_empty());
+    replica.tick(at(51 + FORMER_LEADER_MS)).unwrap();
+    let effects = settle(&mut replica, at(51 + FORMER_LEADER_MS));
+    assert_eq!(effects.failed, [("first", ClientError::OutcomeUnknown)]);
+    assert_eq!(sent(&effects), [(3, Bytes::from("b"))]);
+}
+
+/// With nobody to follow it, a leader that cannot be reached was once waited for until the request timed out.
+#[test]
+fn a_lost_leader_is_waited_for_no_longer_than_any_leader() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "write");
+    let _ = settle(&mut replica, at(20));
+    // Nothing more is heard of it.
+    let mut failed = Vec::new();
+    let mut now = 20;
+    while failed.is_empty() && now < 10_000 {
+        now += 10;
+        replica.tick(at(now)).unwrap();
+        failed = settle(&mut replica, at(now)).failed;
+    }
+    assert_eq!(failed, [("write", ClientError::OutcomeUnknown)]);
+    assert!(now <= 20 + 1100 + 2000, "after {now} ms");
+}
+
 /// A snapshot from n2, which leads term 1.
 fn snapshot(index: u64, conf: &ConfState) -> Message {
     let last = LogId::new(1, index);

@@ -11,7 +11,16 @@ pub(super) struct Waiting<W, R> {
     reads: VecDeque<(R, Instant)>,
 }
 
-type Command<W> = (Proposal, W, Instant);
+/// A client's command that this node has not got rid of.
+#[derive(Debug)]
+pub(super) struct Command<W> {
+    pub(super) proposal: Proposal,
+    pub(super) waiter: W,
+    /// When it came in: bounds the search for a leader.
+    pub(super) since: Instant,
+    /// Which one it is of all that came in: they keep this order.
+    pub(super) order: u64,
+}
 
 impl<W, R> Default for Waiting<W, R> {
     fn default() -> Waiting<W, R> {
@@ -20,11 +29,10 @@ impl<W, R> Default for Waiting<W, R> {
 }
 
 impl<W, R> Waiting<W, R> {
-    pub(super) fn push_command(&mut self, proposal: Proposal, waiter: W, since: Instant) {
-        // A command that was forwarded and sent back is older than those that came meanwhile: keep the order of age,
-        // so that the oldest is in front.
-        let place = self.commands.partition_point(|(_, _, other)| *other <= since);
-        self.commands.insert(place, (proposal, waiter, since));
+    /// Adds a command at its place: one that was forwarded and sent back is older than those that came meanwhile.
+    pub(super) fn push_command(&mut self, command: Command<W>) {
+        let place = self.commands.partition_point(|other| other.order < command.order);
+        self.commands.insert(place, command);
     }
 
     pub(super) fn push_read(&mut self, read: R, since: Instant) {
@@ -47,22 +55,25 @@ impl<W, R> Waiting<W, R> {
 
     /// Since when the oldest has been waiting.
     pub(super) fn oldest(&self) -> Option<Instant> {
-        let command = self.commands.front().map(|(_, _, since)| *since);
+        let command = self.commands.front().map(|command| command.since);
         let read = self.reads.front().map(|(_, since)| *since);
         command.into_iter().chain(read).min()
     }
 
-    /// Takes out everything.
-    pub(super) fn take(&mut self) -> (Vec<Command<W>>, Vec<(R, Instant)>) {
-        (self.commands.drain(..).collect(), self.reads.drain(..).collect())
+    pub(super) fn take_commands(&mut self) -> Vec<Command<W>> {
+        self.commands.drain(..).collect()
+    }
+
+    pub(super) fn take_reads(&mut self) -> Vec<(R, Instant)> {
+        self.reads.drain(..).collect()
     }
 
     /// Takes out whatever has waited too long.
     pub(super) fn expire(&mut self, too_long: impl Fn(Instant) -> bool) -> (Vec<W>, Vec<R>) {
-        let commands = self.commands.partition_point(|(_, _, since)| too_long(*since));
+        let commands = self.commands.partition_point(|command| too_long(command.since));
         let reads = self.reads.partition_point(|(_, since)| too_long(*since));
         (
-            self.commands.drain(..commands).map(|(_, waiter, _)| waiter).collect(),
+            self.commands.drain(..commands).map(|command| command.waiter).collect(),
             self.reads.drain(..reads).map(|(read, _)| read).collect(),
         )
     }

@@ -49,7 +49,8 @@ pub enum Consistency {
     Lease,
     /// What this node has applied.
     Stale {
-        /// Refused if this node has not heard from a leader for longer; `None` takes anything.
+        /// Everything answered until this long before is seen: the leader is asked if that is not known. `None` takes
+        /// anything.
         lag_max: Option<Duration>,
     },
 }

@@ -96,6 +96,44 @@ def refused(error, call, *args, **options):
     raise AssertionError("was not refused")
 
 
+def test_a_read_never_sees_a_key_past_its_deadline(lab):
+    """A linearizable read behind a deadline waits for the entry that tells the time, at every node."""
+    nodes = lab.three()
+    clients = [node.client() for node in nodes]
+    late = []
+    for turn in range(40):
+        for r in clients:
+            key = f"k{turn}"
+            clients[0].set(key, "v", px=30)
+            begin = time.monotonic()
+            while time.monotonic() - begin < 0.031 + 0.001 * (turn % 4):
+                pass
+            if r.get(key) is not None:
+                late.append((turn, clients.index(r)))
+    assert not late, late
+
+
+def test_a_stale_read_with_a_bound_is_refused_once_the_node_is_cut_off(lab):
+    """CLIENT CONSISTENCY stale MAXLAG: served while the bound holds, refused when nothing proves it any more."""
+    nodes = lab.three()
+    leader = nodes[0].status()["leader"]
+    others = [node for node in nodes if node.number != leader]
+    reader = others[0].client(single_connection_client=True)
+    reader.set("k", "1")
+    assert reader.execute_command("CLIENT", "CONSISTENCY", "stale", "MAXLAG", "500") in (b"OK", True)
+    assert reader.get("k") == b"1"
+    for node in nodes:
+        if node is not others[0]:
+            node.process.send_signal(signal.SIGSTOP)
+    assert reader.get("k") == b"1", "within the bound nobody is asked"
+    time.sleep(0.6)
+    assert "CLUSTERDOWN" in refused(redis.RedisError, reader.get, "k")
+    assert reader.execute_command("CLIENT", "CONSISTENCY", "stale") in (b"OK", True)
+    assert reader.get("k") == b"1", "without a bound anything goes"
+    for node in nodes:
+        node.process.send_signal(signal.SIGCONT)
+
+
 def test_redis_py(lab):
     """The commands of redis-py, over both protocols, on one node."""
     server = lab.server("redis-py").start()
