@@ -305,15 +305,12 @@ impl Service {
             tokio::spawn(async move {
                 let Some(node) = self.0.node.get() else { return };
                 while let Some(reads) = self.0.behind_time.take() {
-                    let told =
-                        node.propose(request::encode_tick()).await.map(|_| ()).map_err(|error| match error {
-                            // A read has changed nothing, whatever became of the entry.
-                            ClientError::OutcomeUnknown => ClientError::NoLeader,
-                            other => other,
-                        });
+                    let told = node.propose(request::encode_tick()).await;
                     for read in reads {
                         match &told {
-                            Ok(()) => node.submit_read(on_kv(read)),
+                            Ok(_) => node.submit_read(on_kv(read)),
+                            // A read has changed nothing, whatever became of the entry.
+                            Err(ClientError::OutcomeUnknown) => read(Err(ClientError::NoLeader)),
                             Err(error) => read(Err(error.clone())),
                         }
                     }

@@ -143,6 +143,10 @@ impl Session {
     pub(super) fn execute<B: Backend>(&mut self, args: Vec<Bytes>, shared: &Shared<B>) -> Action {
         let spec = match self.admit(&args) {
             Ok(spec) => spec,
+            // A browser can be made to send a request here whose body is commands: nothing behind its head is run.
+            Err(_) if args.first().is_some_and(|name| is_http(name)) => {
+                return Action::Close(Reply::error(NOT_HTTP));
+            }
             Err(refusal) => {
                 self.transaction.refuse();
                 return Action::Reply(refusal);
@@ -268,6 +272,14 @@ impl Session {
         facts.read_only = self.read_only;
     }
 }
+
+/// Words that begin a line of an HTTP request and are no command.
+fn is_http(name: &[u8]) -> bool {
+    [&b"POST"[..], b"PUT", b"HEAD", b"OPTIONS", b"Host:"].iter().any(|word| name.eq_ignore_ascii_case(word))
+}
+
+const NOT_HTTP: &str =
+    "ERR this port speaks the Redis protocol; HTTP is served at the address given with --http";
 
 fn wait(args: &[Bytes]) -> Action {
     let Some(members) = integer(&args[1]) else {

@@ -96,6 +96,19 @@ fn array(words: &[&str]) -> Vec<u8> {
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A web page can have a browser post commands to an address of its own machine.
+#[tokio::test]
+async fn nothing_behind_the_head_of_an_http_request_is_run() {
+    let node = quick().await;
+    for head in ["POST / HTTP/1.1", "GET / HTTP/1.1\r\nHost: localhost", "get x\r\nhost: localhost"] {
+        let mut client = node.connect().await;
+        client.send(format!("{head}\r\nSET stolen yes\r\n\r\nSET stolen yes\r\n")).await;
+        let answer = show(&client.rest().await);
+        assert!(answer.ends_with("HTTP is served at the address given with --http\r\n"), "{head}: {answer}");
+    }
+    node.connect().await.check("EXISTS stolen", ":0\r\n").await;
+}
+
 #[tokio::test]
 async fn simple_commands() {
     let node = quick().await;
