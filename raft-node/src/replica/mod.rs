@@ -87,6 +87,8 @@ pub struct Replica<W, R> {
     held: bool,
     /// When to give up on commands that were sent to somebody who does not lead any more.
     abandon_at: Option<Instant>,
+    /// When to give up on all that were sent, if nothing is heard of a leader until then.
+    lost_at: Option<Instant>,
     reads: Reads<R>,
     /// Everything up to here is in the applier's queue.
     handed_out: LogIndex,
@@ -113,6 +115,7 @@ impl<W, R> Replica<W, R> {
             commands: 0,
             held: false,
             abandon_at: None,
+            lost_at: None,
             reads: Reads::default(),
             handed_out: restored,
             snapshots: SnapshotPolicy::new(limits.snapshot_log_bytes, snapshot_bytes),
@@ -236,7 +239,12 @@ impl<W, R> Replica<W, R> {
             self.restoring = None;
             self.out.compact = self.out.compact.max(self.compact_then.take());
         }
-        self.raft.handle(now, input)
+        let from = if let Input::Message(message) = &input { Some(message.from) } else { None };
+        self.raft.handle(now, input)?;
+        if from.is_some() && from == self.raft.leader() {
+            self.lost_at = None;
+        }
+        Ok(())
     }
 
     /// A leader offers a snapshot: whether to receive it. One at a time, until the log has renamed its file or it is
@@ -291,6 +299,7 @@ impl<W, R> Replica<W, R> {
             self.forwards.oldest().map(|since| since.plus_millis(request_timeout)),
             self.retry_at,
             self.abandon_at,
+            self.lost_at,
         ]
         .into_iter()
         .flatten()
@@ -319,6 +328,10 @@ impl<W, R> Replica<W, R> {
         // The leader's index is known and what leads there does not come: this node is cut off, or far behind.
         let behind = self.reads.expire_confirmed(|since| waited(since, self.limits.request_timeout_ms));
         self.out.failed_reads.extend(behind.into_iter().map(|r| (r, ClientError::NoLeader)));
+        if self.lost_at.is_some_and(|at| now.instant >= at) {
+            self.lost_at = None;
+            self.fail_forwards(|_| true);
+        }
         if self.abandon_at.is_some_and(|at| now.instant >= at) {
             self.abandon_at = None;
             let leader = self.raft.leader();
@@ -457,11 +470,13 @@ impl<W, R> Replica<W, R> {
         let no_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: None, .. }));
         let transfer_over = ready.events.iter().any(|e| matches!(e, Event::TransferEnded { .. }));
         self.out.events.extend(ready.events);
-        if (new_leader || no_leader) && self.forwards.any_elsewhere(self.raft.leader()) {
-            // Without a next leader the former one has as long as any search for a leader: it may be back.
-            let patience = if new_leader { FORMER_LEADER_MS } else { self.limits.leader_wait_ms };
-            let at = now.instant.plus_millis(patience);
-            self.abandon_at = Some(self.abandon_at.map_or(at, |before| before.min(at)));
+        if new_leader && self.abandon_at.is_none() && self.forwards.any_elsewhere(self.raft.leader()) {
+            self.abandon_at = Some(now.instant.plus_millis(FORMER_LEADER_MS));
+        }
+        // It may be back, and has as long as any search for a leader. That this node takes it for its leader again, after
+        // an election that nobody answered, is no sign of it.
+        if no_leader && self.lost_at.is_none() && self.forwards.len() > 0 {
+            self.lost_at = Some(now.instant.plus_millis(self.limits.leader_wait_ms));
         }
         if new_leader || transfer_over {
             self.retry_waiting(now);
