@@ -156,12 +156,16 @@ impl Node {
                 self.hear(BASE, Input::Applied(last));
             }
             for message in messages {
-                let Message { from, to, term, .. } = message;
+                let Message { from, term, .. } = message;
                 if let Body::PreVote { campaign, .. } = message.body
                     && !shape.pre_votes
                 {
-                    let body = Body::PreVoteReply { campaign, granted: true };
-                    self.hear(BASE, Input::Message(Message { from: to, to: from, term, body }));
+                    // Everybody with a vote agrees, asked first or not.
+                    let voters = self.core.conf().all().into_iter().filter(|id| *id != from);
+                    for voter in voters.collect::<Vec<_>>() {
+                        let body = Body::PreVoteReply { campaign, granted: true };
+                        self.hear(BASE, Input::Message(Message { from: voter, to: from, term, body }));
+                    }
                 } else {
                     sent.push(message);
                 }

@@ -15,6 +15,9 @@ impl Candidate {
         // A question that is asked again is the same message; the next deadline begins anew.
         self.repeats = VOTE_REPEATS_MAX.max(PRE_VOTE_REPEATS_MAX);
         self.repeat_at = None;
+        // Whom it asks first is only a matter of pace: where pre-votes are no messages, everybody answers.
+        self.spared.clear();
+        (self.known, self.lost) = (0, None);
         self.retry_at = BASE.plus_millis(1);
     }
 
