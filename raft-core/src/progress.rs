@@ -224,7 +224,8 @@ impl Progress {
 
     /// Whether such an append is to leave now.
     pub(crate) fn take_verify(&mut self) -> bool {
-        std::mem::take(&mut self.verify) && !self.regressed && self.retry_at.is_some()
+        let wanted = std::mem::take(&mut self.verify) && !planted!(LossNotRepeated);
+        wanted && !self.regressed && self.retry_at.is_some()
     }
 
     /// Whether an append may go out, given that `waiting_bytes` wait to be sent: at once if nothing is in flight;

@@ -122,7 +122,9 @@ impl Leader {
             peer.seen(matches!(message.body, Body::RequestVoteReply { granted: true, .. }));
             return;
         }
-        let waits = peer.appears() && peer.next() <= shared.log.last().index;
+        // It is sent what waits for it, if that is still in the log.
+        let (next, last) = (peer.next(), shared.log.last().index);
+        let waits = peer.appears() && next <= last && shared.log.term_at(next.prev()).is_some();
         if !waits && !peer.is_attentive() {
             let (_, body) = heartbeat(shared, peer, self.round);
             shared.send(message.from, body);
@@ -153,8 +155,12 @@ impl Leader {
                 self.send_heartbeat(shared, id);
             }
         }
+        let log = &shared.log;
         let late = |(id, peer): (&NodeId, &mut Progress)| {
-            (peer.follow_up_at().is_some_and(|at| at <= now) && peer.follow_up()).then_some(*id)
+            // Where the log was cut meanwhile no append can ask.
+            let cut = log.term_at(peer.next().prev()).is_none();
+            let due = peer.follow_up_at().is_some_and(|at| at <= now);
+            (due && (peer.follow_up() || cut)).then_some(*id)
         };
         let late: Vec<NodeId> = self.peers.iter_mut().filter_map(late).collect();
         for id in late {

@@ -188,9 +188,12 @@ impl Reader<'_> {
     /// Without a single readable header: is this the very beginning, or the loss of everything?
     fn refuse_unless_unfounded(&self) -> Result<(), WalError> {
         let numbers: Vec<u64> = self.names.segments.keys().copied().collect();
-        let first = self.path(1);
         if !self.names.snapshots.is_empty() {
-            return Err(WalError::corrupt(&first, 0, CorruptionKind::Missing));
+            // A log lived here. What is left of it is named, so that nobody looks for a file that is there.
+            let (number, kind) = numbers
+                .first()
+                .map_or((1, CorruptionKind::Missing), |first| (*first, CorruptionKind::SegmentHeader));
+            return Err(WalError::corrupt(&self.path(number), 0, kind));
         }
         let Some(number) = numbers.last() else { return Ok(()) };
         let path = self.path(*number);

@@ -42,6 +42,8 @@ pub(super) enum Event {
     Restart(u8, u32),
     /// A leader of this term is not heard any more.
     Silence(u8, Term),
+    /// Every link works again.
+    Mend,
     /// Clients ask for something.
     Client,
     /// Something goes wrong.

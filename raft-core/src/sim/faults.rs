@@ -88,6 +88,9 @@ impl Sim {
             }
             Fault::StallDisk => {
                 self.coverage.hit(Mark::DiskStalled);
+                if self.random.chance(300) {
+                    return self.strand();
+                }
                 self.disks[n].stalled_until = now + self.random.between(50 * MILLI, 3000 * MILLI);
             }
             Fault::DamageLog => self.damage_log(n),
@@ -124,6 +127,24 @@ impl Sim {
                 }
             }
             Fault::Overthrow => self.overthrow()?,
+        }
+        Ok(())
+    }
+
+    /// A leader that nobody hears takes commands while its disk hangs, and is found by its successor before they are
+    /// written: what hangs there is cut first, and ends write by write (L7).
+    fn strand(&mut self) -> Checked {
+        let n = self.some_node();
+        let now = self.agenda.now();
+        self.network.heal();
+        self.cut_off(n, true, true);
+        self.storm.small_syncs = self.storm.small_syncs.max(500);
+        self.disks[n].stalled_until = now + self.random.between(1000 * MILLI, 3000 * MILLI);
+        self.agenda.plan_in(self.random.between(200 * MILLI, 1000 * MILLI), Event::Mend);
+        if self.is_up(n) && self.nodes[n].paused_until <= now {
+            for _ in 0..self.random.between(2, 6) {
+                self.propose(n, 0)?;
+            }
         }
         Ok(())
     }

@@ -234,6 +234,10 @@ impl Sim {
         self.steps += 1;
         match self.agenda.next() {
             Event::Deliver(slot) => self.deliver(slot),
+            Event::Mend => {
+                self.network.heal();
+                Ok(())
+            }
             Event::Client => self.client(),
             Event::Fault => self.fault(),
             Event::Phase => self.phase(),

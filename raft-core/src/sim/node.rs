@@ -240,7 +240,12 @@ impl Sim {
             | Event::Question(n, run)
             | Event::Restart(n, run) => (n, run),
             Event::Timer(n) => (n, self.nodes[usize::from(n)].run),
-            Event::Deliver(_) | Event::Client | Event::Fault | Event::Phase | Event::Silence(..) => {
+            Event::Deliver(_)
+            | Event::Mend
+            | Event::Client
+            | Event::Fault
+            | Event::Phase
+            | Event::Silence(..) => {
                 return Ok(());
             }
         };
@@ -297,6 +302,7 @@ impl Sim {
             Event::Question(..) => self.read(n),
             Event::Restart(..)
             | Event::Deliver(_)
+            | Event::Mend
             | Event::Client
             | Event::Fault
             | Event::Phase

@@ -1,6 +1,9 @@
 //! What an election and a new leader cost: nobody is asked or told in vain, and who is there is found at once.
 
-use raft_core::{Body, CampaignId, Epoch, LogId, LogIndex, Message, NodeId, RoleKind, Round, Term};
+use raft_core::{
+    Body, CampaignId, Epoch, Input, LogId, LogIndex, Message, NodeId, RoleKind, Round, SnapshotMeta, Term,
+    Timestamp,
+};
 
 use crate::cluster::{Cluster, conf};
 
@@ -131,6 +134,26 @@ fn a_leader_that_is_asked_for_a_vote_by_a_silent_member_tells_it_at_once() {
     cluster.settle();
     let told = cluster.sent_since(mark, 1, 3);
     assert!(!told.iter().any(|m| matches!(m.body, Body::Heartbeat { .. })), "it knows by now: {told:?}");
+}
+
+#[test]
+fn a_late_answer_is_asked_for_although_the_log_was_cut_meanwhile() {
+    let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.pass(30);
+    cluster.isolate(3);
+    cluster.commit("b");
+    cluster.commit("c");
+    let last = cluster.node(1).applied.last().unwrap().id;
+    let (conf_id, conf) = cluster.raft(1).conf_at(last.index);
+    let meta = SnapshotMeta { last, time: Timestamp(0), conf: conf.clone(), conf_id };
+    cluster.handle(1, Input::SnapshotTaken(Box::new(meta))).unwrap();
+    cluster.heal();
+    let mark = cluster.sent.len();
+    cluster.pass(27);
+    let sent = cluster.sent_since(mark, 1, 3);
+    assert!(sent.iter().any(|m| matches!(m.body, Body::InstallSnapshot { .. })), "{sent:?}");
 }
 
 #[test]

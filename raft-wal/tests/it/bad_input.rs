@@ -123,7 +123,10 @@ fn a_zeroed_segment() {
     for number in 1..=3 {
         refused(|dir| fs::write(segment(dir, number), vec![0; SEGMENT as usize]).unwrap());
     }
-    refused(|dir| (1..=4).for_each(|n| fs::write(segment(dir, n), vec![0; SEGMENT as usize]).unwrap()));
+    let (dir, error) =
+        refused(|dir| (1..=4).for_each(|n| fs::write(segment(dir, n), vec![0; SEGMENT as usize]).unwrap()));
+    assert_eq!(kind_of(&error), CorruptionKind::SegmentHeader, "not a file that is missing: {error}");
+    assert!(error.to_string().contains(&*segment(dir.path(), 1).to_string_lossy()), "{error}");
 }
 
 #[test]
