@@ -256,6 +256,17 @@ pub(crate) fn parse<'a>(
     parse_tagged(here, base + position as u64, stamp).ok_or(NoRecord::Damaged)
 }
 
+/// How many bytes the commit record or seal takes of which all but the tag stands at `position`.
+///
+/// A tag is the same at every place of a segment. Where a torn write lost the sector that a tag ended, the next write to
+/// that place would bring the tag back, and the old record with it. An entry would not matter: it needs a commit record.
+pub(crate) fn beheaded(bytes: &[u8], position: usize, stamp: &Stamp) -> Option<usize> {
+    let rest = bytes.get(position..)?;
+    let mut record = rest.get(..SEAL_BYTES.max(COMMIT_BYTES)).unwrap_or(rest).to_vec();
+    record.get_mut(..8)?.copy_from_slice(&stamp.tag.to_le_bytes());
+    parse_tagged(&record, position as u64, stamp).map(|record| record.padded_bytes())
+}
+
 fn parse_tagged<'a>(here: &'a [u8], offset: u64, stamp: &Stamp) -> Option<Record<'a>> {
     let mut fields = Fields::new(here.get(8..BASE_BYTES)?);
     let header_checksum = fields.u32()?;

@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | a seal | - | intact | [`Ending::Sealed`] |
 //! | no tag | no tag | intact | [`Ending::Clean`]: zeroes, or a former life of the file |
+//! | no tag, and all but the tag of a commit record or seal | no tag | intact | [`Ending::Torn`]: the next tag written there would revive it |
 //! | anything | tags, and nothing that witnesses a batch behind the last closed one | intact | [`Ending::Torn`]: cut from the last closed batch on |
 //! | anything | something that witnesses a batch behind the last closed one | any | [`Ending::Damaged`]: never cut |
 //! | any | any | bad in a batch that is witnessed | [`Ending::Damaged`] |
@@ -341,6 +342,10 @@ impl Behind {
         let mut behind = Behind { from, tagged_end: None, state: None, watermark: 0 };
         let tag = stamp.tag.to_le_bytes();
         let mut position = from;
+        if let Some(bytes) = record::beheaded(bytes, from, stamp) {
+            position += bytes;
+            behind.tagged_end = Some(position as u64);
+        }
         while let Some(place) = find_aligned(bytes, position, tag) {
             let mut end = place + ALIGN;
             if let Ok(record) = record::parse(bytes, 0, place, stamp) {

@@ -148,6 +148,8 @@ impl Explorer<'_> {
         let driver = recorded(seed, &steps).map_err(|error| format!("without any crash: {error}"))?;
         let moments = driver.vfs.take_moments();
         let (mut tried, mut settled) = (HashSet::new(), HashSet::new());
+        // Which states are looked at more closely depends on the seed alone, not on what other threads did.
+        let mut nth = seed;
         for (number, moment) in moments.iter().enumerate() {
             let known = known_at(&driver.model, moment);
             let random = Survivors::Random(seed ^ number as u64);
@@ -159,7 +161,8 @@ impl Explorer<'_> {
                 if self.is_over() {
                     return Ok(());
                 }
-                self.state(&driver.model, moment, survivors, &mut settled).map_err(|error| {
+                nth += 1;
+                self.state(&driver.model, moment, survivors, nth, &mut settled).map_err(|error| {
                     format!("change {number} of {}, {survivors:?}: {error}", moments.len())
                 })?;
             }
@@ -178,12 +181,13 @@ impl Explorer<'_> {
         model: &Model,
         moment: &Moment,
         survivors: Survivors,
+        nth: u64,
         settled_disks: &mut HashSet<(u64, usize)>,
     ) -> Result<(), String> {
         let known = known_at(model, moment);
         let image = moment.crash(survivors);
         self.is_new(&image);
-        let nth = self.counts.judged.fetch_add(1, Ordering::Relaxed);
+        add(&self.counts.judged);
         let found = if nth.is_multiple_of(8) {
             judge_twice(&image.fork(), model, known, nth)?
         } else {

@@ -138,6 +138,27 @@ fn a_batch_without_its_commit_record_is_torn() {
 }
 
 #[test]
+fn what_the_next_tag_would_revive_is_torn() {
+    for sealed in [true, false] {
+        let mut built = Built::with(2);
+        let (end, batch) = (built.bytes.len(), built.state.batch);
+        if sealed {
+            built.seal();
+        } else {
+            built.batch(|_, _| ());
+        }
+        let whole = built.bytes.len();
+        built.bytes[end..end + 8].fill(0);
+        let scan = built.scan();
+        assert_eq!(scan.ending, Ending::Torn { to: whole as u64 }, "sealed: {sealed}");
+        assert_eq!((scan.end, scan.state.batch), (end as u64, batch));
+        // Without the next eight bytes, its checksum among them, no tag can bring it back.
+        built.bytes[end + 8..end + 16].fill(0);
+        assert_eq!(built.scan().ending, Ending::Clean);
+    }
+}
+
+#[test]
 fn a_batch_that_lost_a_sector_is_torn_and_traces_behind_it_are_found() {
     let mut built = Built::with(2);
     let start = built.bytes.len();
