@@ -300,6 +300,8 @@ impl<S: Send + 'static> Driver<S> {
             }
             let now = self.clock.now();
             let mut stopping = None;
+            // Also what has no effect shows: that the last entry is applied, after which a lone node is left in peace.
+            stale |= !inputs.is_empty();
             for input in inputs.drain(..) {
                 match self.take(now, input) {
                     Turn::GoOn => {}
