@@ -42,8 +42,8 @@ pub(crate) fn give_back() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn give_back() {}
 
-/// Blocks from this size on are mapped alone and go back to the system when they are freed: pages of the store, buffers
-/// of bursts.
+/// Blocks from this size on are mapped alone and go back to the system when they are freed: long values, buffers of
+/// bursts.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_BYTES_MIN: i32 = 96 << 10;
 

@@ -225,12 +225,12 @@ impl Reader<'_> {
         // Zeroes at the end, of which a segment in use has many, need no copy: memory that is not touched is zero.
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
         let mut end = bytes.len();
-        let mut piece = vec![0; ZEROES.len()];
+        let mut piece = vec![0; ZEROES_READ_BYTES];
         while end > 0 {
             let start = end.saturating_sub(piece.len());
             let piece = &mut piece[..end - start];
             read_exact_at(&*file, piece, start as u64).map_err(|error| WalError::io("read", path, error))?;
-            if *piece != ZEROES[..piece.len()] {
+            if piece.chunks(ZEROES.len()).any(|chunk| *chunk != ZEROES[..chunk.len()]) {
                 break;
             }
             end = start;
@@ -526,7 +526,9 @@ impl Reader<'_> {
 }
 
 /// What a segment is compared with, from its end on.
-static ZEROES: [u8; 256 << 10] = [0; 256 << 10];
+static ZEROES: [u8; 4096] = [0; 4096];
+/// And how much of it is read at a time.
+const ZEROES_READ_BYTES: usize = 256 << 10;
 /// A footer of 1 KiB entries takes about this part of its segment.
 const FOOTER_SHARE: u64 = 128;
 

@@ -7,7 +7,10 @@
 
 use std::sync::Arc;
 
-use super::record::{Draft, Record};
+use super::{
+    page::Page,
+    record::{Draft, Record},
+};
 
 /// The records of one bank.
 ///
@@ -16,7 +19,7 @@ use super::record::{Draft, Record};
 ///   written to all pages, `allocated` what all pages take.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heap {
-    pages: Vec<Option<Page>>,
+    pages: Vec<Option<Slot>>,
     /// Positions in `pages` that hold none.
     vacant: Vec<usize>,
     /// The page that is being filled.
@@ -26,8 +29,8 @@ pub(super) struct Heap {
 }
 
 #[derive(Clone, Debug)]
-struct Page {
-    bytes: Arc<Vec<u8>>,
+struct Slot {
+    page: Arc<Page>,
     live: usize,
 }
 
@@ -38,12 +41,12 @@ pub(super) struct Place(u32);
 impl Heap {
     /// The record at a place that [`Heap::write`] named and that was not discarded since.
     pub(super) fn record(&self, place: Place) -> Record<'_> {
-        Record::at(&self.page(place.page()).bytes, place.start())
+        Record::at(&self.slot(place.page()).page, place.start())
     }
 
     /// Writes a record.
     pub(super) fn write(&mut self, draft: &Draft<'_>) -> Place {
-        self.append(draft.size(), |page| draft.write(page))
+        self.append(draft.size(), |mut to| draft.write(&mut to))
     }
 
     /// Writes a record over another one, if it has the same size and nobody shares the page. Returns whether it did.
@@ -52,9 +55,9 @@ impl Heap {
         if self.record(place).bytes().len() != size {
             return false;
         }
-        let page = self.page_mut(place.page());
-        let Some(bytes) = Arc::get_mut(&mut page.bytes) else { return false };
-        draft.write(&mut &mut bytes[start..start + size]);
+        let slot = self.slot_mut(place.page());
+        let Some(page) = Arc::get_mut(&mut slot.page) else { return false };
+        draft.write(&mut &mut page.filled_mut()[start..start + size]);
         true
     }
 
@@ -62,8 +65,7 @@ impl Heap {
     pub(super) fn discard(&mut self, place: Place) {
         let number = place.page();
         let room = room(self.record(place).bytes().len());
-        let page = self.page_mut(number);
-        page.live -= room;
+        self.slot_mut(number).live -= room;
         self.dead += room;
         self.drop_if_empty(number);
     }
@@ -72,7 +74,7 @@ impl Heap {
     pub(super) fn relocate(&mut self, place: Place, record: Record<'_>) -> Place {
         let bytes = record.bytes();
         // The copy comes first: the old page's position is not given away while it is being cleared.
-        let moved = self.append(bytes.len(), |page| page.extend_from_slice(bytes));
+        let moved = self.append(bytes.len(), |to| to.copy_from_slice(bytes));
         self.discard(place);
         moved
     }
@@ -82,78 +84,77 @@ impl Heap {
         if self.dead * HOLES_DIVISOR <= self.allocated {
             return None;
         }
-        let holes = |page: &Page| page.bytes.len() - page.live;
-        let pages = self.pages.iter().enumerate().filter_map(|(number, page)| Some((number, page.as_ref()?)));
-        let closed = pages.filter(|(number, _)| self.open != Some(*number));
-        let (number, page) = closed.max_by_key(|(_, page)| holes(page))?;
+        let holes = |slot: &Slot| slot.page.len() - slot.live;
+        let slots = self.pages.iter().enumerate().filter_map(|(number, slot)| Some((number, slot.as_ref()?)));
+        let closed = slots.filter(|(number, _)| self.open != Some(*number));
+        let (number, slot) = closed.max_by_key(|(_, slot)| holes(slot))?;
         // While they are in the open page, or in crumbs everywhere, copying would gain next to nothing.
-        (holes(page) >= HOLES_CLEARED_MIN).then(|| Victim { number, bytes: Arc::clone(&page.bytes) })
+        (holes(slot) >= HOLES_CLEARED_MIN).then(|| Victim { number, page: Arc::clone(&slot.page) })
     }
 
     /// The memory of all pages, but for what is not filled yet.
     pub(super) fn used_bytes(&self) -> usize {
-        let free = self.open.map_or(0, |open| PAGE_BYTES - self.page(open).bytes.len());
+        let free = self.open.map_or(0, |open| PAGE_BYTES - self.slot(open).page.len());
         self.allocated - free
     }
 
-    fn append(&mut self, size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Place {
+    fn append(&mut self, size: usize, write: impl FnOnce(&mut [u8])) -> Place {
         if size >= LONG_BYTES_MIN {
-            let mut bytes = Vec::with_capacity(size);
-            write(&mut bytes);
-            let number = self.add(Page { bytes: Arc::new(bytes), live: size });
+            let mut page = Page::own(size);
+            write(page.fill(size));
+            let number = self.add(Slot { page: Arc::new(page), live: size });
             return Place::new(number, 0);
         }
         let number = self.page_with(room(size));
-        let page = self.page_mut(number);
-        let bytes = unshared(&mut page.bytes);
-        let start = bytes.len();
-        write(bytes);
-        bytes.resize(start + room(size), 0);
-        page.live += room(size);
+        let slot = self.slot_mut(number);
+        let page = unshared(&mut slot.page);
+        let start = page.len();
+        write(&mut page.fill(room(size))[..size]);
+        slot.live += room(size);
         Place::new(number, start)
     }
 
     /// The page that is being filled, another one if there is no such room in it.
     fn page_with(&mut self, room: usize) -> usize {
         if let Some(open) = self.open {
-            if self.page(open).bytes.len() + room <= PAGE_BYTES {
+            if self.slot(open).page.len() + room <= PAGE_BYTES {
                 return open;
             }
             self.open = None;
             self.drop_if_empty(open);
         }
-        let number = self.add(Page { bytes: Arc::new(Vec::with_capacity(PAGE_BYTES)), live: 0 });
+        let number = self.add(Slot { page: Arc::new(Page::shared(PAGE_BYTES)), live: 0 });
         self.open = Some(number);
         number
     }
 
-    fn add(&mut self, page: Page) -> usize {
-        self.allocated += page.bytes.capacity();
+    fn add(&mut self, slot: Slot) -> usize {
+        self.allocated += slot.page.capacity();
         if let Some(number) = self.vacant.pop() {
-            self.pages[number] = Some(page);
+            self.pages[number] = Some(slot);
             number
         } else {
-            self.pages.push(Some(page));
+            self.pages.push(Some(slot));
             self.pages.len() - 1
         }
     }
 
     fn drop_if_empty(&mut self, number: usize) {
-        if self.open == Some(number) || self.page(number).live > 0 {
+        if self.open == Some(number) || self.slot(number).live > 0 {
             return;
         }
-        if let Some(page) = self.pages[number].take() {
-            self.dead -= page.bytes.len();
-            self.allocated -= page.bytes.capacity();
+        if let Some(Slot { page, .. }) = self.pages[number].take() {
+            self.dead -= page.len();
+            self.allocated -= page.capacity();
             self.vacant.push(number);
         }
     }
 
-    fn page(&self, number: usize) -> &Page {
+    fn slot(&self, number: usize) -> &Slot {
         self.pages[number].as_ref().expect("a page stays while a record in it is in use")
     }
 
-    fn page_mut(&mut self, number: usize) -> &mut Page {
+    fn slot_mut(&mut self, number: usize) -> &mut Slot {
         self.pages[number].as_mut().expect("a page stays while a record in it is in use")
     }
 }
@@ -161,7 +162,7 @@ impl Heap {
 /// A page whose records are to be moved elsewhere.
 pub(super) struct Victim {
     number: usize,
-    bytes: Arc<Vec<u8>>,
+    page: Arc<Page>,
 }
 
 impl Victim {
@@ -169,8 +170,8 @@ impl Victim {
     pub(super) fn records(&self) -> impl Iterator<Item = (Place, Record<'_>)> {
         let mut start = 0;
         std::iter::from_fn(move || {
-            (start < self.bytes.len()).then(|| {
-                let record = Record::at(&self.bytes, start);
+            (start < self.page.len()).then(|| {
+                let record = Record::at(&self.page, start);
                 let place = Place::new(self.number, start);
                 start += room(record.bytes().len());
                 (place, record)
@@ -195,13 +196,13 @@ impl Place {
 }
 
 /// The bytes of a page that may be changed, copied if a clone of the heap has them too.
-fn unshared(bytes: &mut Arc<Vec<u8>>) -> &mut Vec<u8> {
-    if Arc::get_mut(bytes).is_none() {
-        let mut copy = Vec::with_capacity(PAGE_BYTES);
-        copy.extend_from_slice(bytes);
-        *bytes = Arc::new(copy);
+fn unshared(page: &mut Arc<Page>) -> &mut Page {
+    if Arc::get_mut(page).is_none() {
+        let mut copy = Page::shared(PAGE_BYTES);
+        copy.fill(page.len()).copy_from_slice(page);
+        *page = Arc::new(copy);
     }
-    Arc::get_mut(bytes).expect("nobody else has a copy made here")
+    Arc::get_mut(page).expect("nobody else has a copy made here")
 }
 
 /// What a record of this size takes in a page.
@@ -210,17 +211,14 @@ pub(super) const fn room(size: usize) -> usize {
 }
 
 /// The size of a page that many records share.
-///
-/// So large that the allocator maps each by itself: what is not filled yet takes no memory, and what is given up goes back
-/// to the system. The allocator's own words fit behind it.
-pub(super) const PAGE_BYTES: usize = 128 * 1024 - 64;
+pub(super) const PAGE_BYTES: usize = 128 * 1024;
 
 /// Records begin at multiples of this, so that a [`Place`] has room for a large store.
 const STEP_BYTES: usize = 2;
-const STEPS_PER_PAGE: usize = PAGE_BYTES.next_power_of_two() / STEP_BYTES;
+const STEPS_PER_PAGE: usize = PAGE_BYTES / STEP_BYTES;
 
 /// A record of this size has a page of its own.
-const LONG_BYTES_MIN: usize = PAGE_BYTES.next_power_of_two() / 8;
+const LONG_BYTES_MIN: usize = PAGE_BYTES / 8;
 const _: () =
     assert!(LONG_BYTES_MIN <= super::record::SHARED_VALUE_BYTES_MIN, "a shared value shares no page");
 
@@ -248,10 +246,10 @@ mod tests {
 
     /// The sums, counted anew.
     fn check(heap: &Heap) {
-        let pages = || heap.pages.iter().flatten();
-        assert_eq!(heap.dead, pages().map(|page| page.bytes.len() - page.live).sum::<usize>());
-        assert_eq!(heap.allocated, pages().map(|page| page.bytes.capacity()).sum::<usize>());
-        assert_eq!(heap.vacant.len(), heap.pages.iter().filter(|page| page.is_none()).count());
+        let slots = || heap.pages.iter().flatten();
+        assert_eq!(heap.dead, slots().map(|slot| slot.page.len() - slot.live).sum::<usize>());
+        assert_eq!(heap.allocated, slots().map(|slot| slot.page.capacity()).sum::<usize>());
+        assert_eq!(heap.vacant.len(), heap.pages.iter().filter(|slot| slot.is_none()).count());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod hash;
 mod heap;
 mod lcs;
 mod number;
+mod page;
 mod read;
 mod record;
 pub mod reply;

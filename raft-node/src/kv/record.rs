@@ -14,18 +14,21 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes};
 use raft_core::{LogIndex, Timestamp};
 
-use super::varint::{self, Reader, VARINT_BYTES_MAX};
+use super::{
+    page::Page,
+    varint::{self, Reader, VARINT_BYTES_MAX},
+};
 
 /// A record in the page it lies in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record<'a> {
-    page: &'a Arc<Vec<u8>>,
+    page: &'a Arc<Page>,
     start: usize,
 }
 
 impl<'a> Record<'a> {
     /// The record that begins at `start`, where one was written.
-    pub(super) fn at(page: &'a Arc<Vec<u8>>, start: usize) -> Record<'a> {
+    pub(super) fn at(page: &'a Arc<Page>, start: usize) -> Record<'a> {
         Record { page, start }
     }
 
@@ -145,7 +148,7 @@ impl Draft<'_> {
     }
 }
 
-struct Shared(Arc<Vec<u8>>);
+struct Shared(Arc<Page>);
 
 impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
@@ -174,9 +177,9 @@ mod tests {
         ] {
             let parts = value.split_at(value.len() / 2);
             let draft = Draft { key, meta, value: &[parts.0, parts.1] };
-            let mut page = b"before".to_vec();
-            draft.write(&mut page);
-            assert_eq!(page.len(), 6 + draft.size());
+            let mut page = Page::own(6 + draft.size());
+            page.fill(6).copy_from_slice(b"before");
+            draft.write(&mut page.fill(draft.size()));
             let page = Arc::new(page);
             let record = Record::at(&page, 6);
             assert_eq!(record.view(), View { key, value, meta });
