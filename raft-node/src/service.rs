@@ -146,13 +146,15 @@ impl Service {
     /// Gives memory back once nothing has been written for a while. Sleeps for as long as nothing is.
     pub(crate) async fn give_back_memory(self) {
         let applied = || self.0.figures.entries_applied.load(Ordering::Relaxed);
+        let mut quiet = QUIET_AFTER_START;
         loop {
             self.0.figures.applied.notified().await;
             let mut before = None;
             while before.replace(applied()) != Some(applied()) {
-                tokio::time::sleep(QUIET).await;
+                tokio::time::sleep(quiet).await;
             }
             crate::allocator::give_back();
+            quiet = QUIET;
         }
     }
 
@@ -169,6 +171,8 @@ impl Service {
 
 /// A wait for a deadline is cut here, in milliseconds.
 const EXPIRE_WAIT_MAX_MS: u64 = 10_000;
+/// The log behind the snapshot has been applied, which takes a lot of memory for a moment.
+const QUIET_AFTER_START: Duration = Duration::from_millis(50);
 /// Nothing applied for this long: nobody is hurt by a pause of a millisecond.
 const QUIET: Duration = Duration::from_secs(1);
 /// A deadline has passed and somebody else leads, or nobody.
