@@ -347,3 +347,21 @@ fn small_config(random: &mut Random) -> Config {
         ..Config::new(NodeId(1), 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A bounded piece of what `tests/sim.rs` and the example do at length.
+    #[test]
+    fn a_few_storms_and_episodes_break_no_rule() {
+        for (faults, seeds, steps) in [(Faults::Storms, 24, 3000), (Faults::Episodes, 4, 6000)] {
+            for seed in 0..seeds {
+                let nodes = if seed % 2 == 0 { 3 } else { 5 };
+                if let Err(failure) = Sim::new(Options { nodes, seed, faults }).run(steps) {
+                    panic!("{failure}");
+                }
+            }
+        }
+    }
+}
