@@ -381,6 +381,12 @@ mod tests {
         assert_eq!(conf.validate(), Ok(()));
         conf = ConfState::of_voters((1..=VOTERS_MAX as u64 + 1).map(member));
         assert_eq!(conf.validate(), Err(ConfError::TooLarge));
+        let mut joint = ConfState::of_voters((1..=VOTERS_MAX as u64 + 1).map(member));
+        joint.outgoing = std::mem::replace(&mut joint.voters, [NodeId(1)].into());
+        joint.outgoing.remove(&NodeId(1));
+        assert_eq!(joint.validate(), Ok(()));
+        joint.outgoing.insert(NodeId(1));
+        assert_eq!(joint.validate(), Err(ConfError::TooLarge));
     }
 
     #[test]

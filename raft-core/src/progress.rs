@@ -498,6 +498,35 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_is_slow_after_half_a_heartbeat() {
+        let (config, mut peer) = (config(), replicating());
+        peer.sent(LogIndex(5), 10, &config, Instant(0));
+        let after = |ms| Instant(0).plus_millis(ms);
+        assert!(!peer.is_slow(&config, after(config.heartbeat_ms / 2 - 1)));
+        assert!(peer.is_slow(&config, after(config.heartbeat_ms / 2)));
+    }
+
+    #[test]
+    fn a_peer_owes_an_acknowledgement_from_the_first_entry_or_the_last_sign_of_its_disk() {
+        let (config, mut peer) = (config(), replicating());
+        let at = |ms| Instant(0).plus_millis(ms);
+        assert_eq!(peer.owes_since(), None);
+        peer.sent(LogIndex(5), 10, &config, at(1));
+        peer.sent(LogIndex(6), 10, &config, at(2));
+        assert_eq!(peer.owes_since(), Some(at(1)), "since the oldest");
+        peer.advance(LogIndex(5), &config, at(3));
+        assert_eq!(peer.owes_since(), Some(at(3)), "its disk worked then");
+        peer.advance(LogIndex(6), &config, at(4));
+        assert_eq!(peer.owes_since(), None);
+    }
+
+    #[test]
+    fn only_a_peer_whose_log_is_located_is_replicated_to() {
+        assert!(replicating().is_replicating());
+        assert!(!Progress::new(LogIndex(5), Epoch(1), Instant(0)).is_replicating());
+    }
+
+    #[test]
     fn a_probe_whose_answer_is_late_is_followed_by_what_surely_fits() {
         let config = config();
         let probing = |matched| {
