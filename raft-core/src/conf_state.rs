@@ -144,11 +144,11 @@ impl ConfState {
         if self.voters.is_empty() {
             return Err(ConfError::NoVoters);
         }
-        let all = self.all();
-        if self.voters.len() > VOTERS_MAX || self.outgoing.len() > VOTERS_MAX || all.len() > MEMBERS_MAX {
+        let members = self.members.len().max(self.learners.len());
+        if self.voters.len() > VOTERS_MAX || self.outgoing.len() > VOTERS_MAX || members > MEMBERS_MAX {
             return Err(ConfError::TooLarge);
         }
-        if all.contains(&NodeId(0)) {
+        if self.contains(NodeId(0)) {
             return Err(ConfError::ZeroId);
         }
         let learner_votes = self.learners.iter().any(|id| self.is_voter(*id));
@@ -157,7 +157,9 @@ impl ConfState {
         if learner_votes || next_is_no_outgoing {
             return Err(ConfError::Overlap);
         }
-        if self.members.len() != all.len() || !self.members.keys().all(|id| all.contains(id)) {
+        let mut named = self.voters.iter().chain(&self.outgoing).chain(&self.learners);
+        if !named.all(|id| self.members.contains_key(id)) || !self.members.keys().all(|id| self.contains(*id))
+        {
             return Err(ConfError::MemberMismatch);
         }
         if self.members.values().any(|member| member.address.len() > ADDRESS_BYTES_MAX) {
@@ -353,6 +355,38 @@ mod tests {
         assert_eq!(ConfState::decode(&bytes), Err(ConfError::Unsupported(5)));
         bytes[0] = 9;
         assert_eq!(ConfState::decode(&bytes), Err(ConfError::Unsupported(9)));
+    }
+
+    #[test]
+    fn roles_and_member_records_name_the_same_ids() {
+        let mut conf = joint();
+        conf.members.remove(&NodeId(5));
+        assert_eq!(conf.validate(), Err(ConfError::MemberMismatch), "a learner without a record");
+        conf.members.insert(NodeId(6), Member::default());
+        assert_eq!(conf.validate(), Err(ConfError::MemberMismatch), "a record without a role");
+    }
+
+    #[test]
+    fn more_than_the_largest_number_of_members_is_refused() {
+        let member = |id: u64| (NodeId(id), Member::default());
+        let most = MEMBERS_MAX as u64;
+        let mut conf = ConfState::of_voters([member(1)]);
+        conf.learners = (2..=most).map(NodeId).collect();
+        conf.members.extend((2..=most).map(member));
+        assert_eq!(conf.validate(), Ok(()));
+        conf.learners.insert(NodeId(most + 1));
+        conf.members.extend([member(most + 1)]);
+        assert_eq!(conf.validate(), Err(ConfError::TooLarge));
+        let mut conf = ConfState::of_voters((1..=VOTERS_MAX as u64).map(member));
+        assert_eq!(conf.validate(), Ok(()));
+        conf = ConfState::of_voters((1..=VOTERS_MAX as u64 + 1).map(member));
+        assert_eq!(conf.validate(), Err(ConfError::TooLarge));
+        let mut joint = ConfState::of_voters((1..=VOTERS_MAX as u64 + 1).map(member));
+        joint.outgoing = std::mem::replace(&mut joint.voters, [NodeId(1)].into());
+        joint.outgoing.remove(&NodeId(1));
+        assert_eq!(joint.validate(), Ok(()));
+        joint.outgoing.insert(NodeId(1));
+        assert_eq!(joint.validate(), Err(ConfError::TooLarge));
     }
 
     #[test]

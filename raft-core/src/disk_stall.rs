@@ -35,7 +35,7 @@ impl Leader {
     /// Gives up leadership in time: first to a follower of our choice, then to whom an election finds. A leader without
     /// other voters only waits.
     pub(crate) fn tick_disk(&mut self, shared: &Shared) -> Next {
-        if !shared.disk_is_late() || self.voters_by_match(shared).is_empty() {
+        if !shared.disk_is_late() || !self.has_other_voters(shared) {
             return Next::Stay;
         }
         if self.resigns_at(shared).is_some_and(|at| at <= shared.now.instant) {
@@ -50,7 +50,7 @@ impl Leader {
 
     /// When the disk asks for attention next.
     pub(crate) fn disk_deadline(&self, shared: &Shared) -> Option<Instant> {
-        if self.voters_by_match(shared).is_empty() {
+        if !self.has_other_voters(shared) {
             return None;
         }
         if shared.disk_is_late() { self.resigns_at(shared) } else { shared.disk_is_late_at() }
@@ -58,6 +58,10 @@ impl Leader {
 
     fn resigns_at(&self, shared: &Shared) -> Option<Instant> {
         shared.disk_is_late_at().map(|at| at.plus_millis(shared.config.election_timeout_min_ms))
+    }
+
+    fn has_other_voters(&self, shared: &Shared) -> bool {
+        self.peers.keys().any(|id| shared.log.conf().voters.contains(id))
     }
 
     /// The other voters, those with most on disk first.

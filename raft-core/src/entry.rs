@@ -207,6 +207,24 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_is_intact_until_it_changes() {
+        // The check value of CRC-32 (IEEE), as every catalogue of checksums has it.
+        assert_eq!(Entry::checksum_of(b"123456789"), 0xCBF4_3926);
+        let mut entry = crate::test_util::entry(1, 1);
+        entry.payload = Bytes::from_static(b"123456789");
+        entry.checksum = 0xCBF4_3926;
+        assert!(entry.is_intact());
+        entry.payload = Bytes::from_static(b"123456788");
+        assert!(!entry.is_intact());
+    }
+
+    #[test]
+    fn entries_print_as_the_list_they_are() {
+        let run: Entries = (1..=2).map(|index| crate::test_util::entry(1, index)).collect();
+        assert_eq!(format!("{run:?}"), format!("{:?}", run.iter().collect::<Vec<_>>()));
+    }
+
+    #[test]
     fn empty_entries_are_one_value() {
         assert_eq!(Entries::from(Vec::new()), Entries::EMPTY);
         assert!(Entries::EMPTY.is_empty());

@@ -257,6 +257,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tail_out_of_its_place_is_noticed_at_either_end() {
+        let mut log = Log::recover(recovered()).unwrap();
+        log.tail.push(entry(3, 7));
+        assert!(!log.tail_is_in_place(), "it goes on where the log ends");
+        let mut log = Log::recover(recovered()).unwrap();
+        log.runs.compact(LogIndex(5));
+        assert!(!log.tail_is_in_place(), "it begins before the log does");
+    }
+
+    #[test]
     fn a_reset_leaves_nothing_of_the_old_log() {
         let mut log = Log::recover(recovered()).unwrap();
         let meta = SnapshotMeta { last: LogId::new(4, 20), ..recovered().snapshot };

@@ -199,3 +199,17 @@ impl Body {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_named_as_in_traces_and_metrics() {
+        let (epoch, round, commit) = (Epoch(1), Round(1), LogIndex(0));
+        let append = Body::AppendEntries { epoch, round, prev: LogId::ZERO, commit, entries: Entries::EMPTY };
+        assert_eq!(append.name(), "append_entries");
+        assert_eq!(Body::Heartbeat { epoch, round, prev: LogId::ZERO, commit }.name(), "heartbeat");
+        assert_eq!(Body::TimeoutNow.name(), "timeout_now");
+    }
+}

@@ -170,11 +170,19 @@ impl Progress {
     }
 
     /// An answer is late enough to ask for it once more, before the next heartbeat would. Whether a heartbeat does
-    /// it; an append is followed by another.
-    pub(crate) fn follow_up(&mut self) -> bool {
+    /// it; an append is followed by another. The one that follows a probe begins where the logs surely agree, if that is
+    /// still `held`: instead of the lost question it brings what no answer is needed for.
+    pub(crate) fn follow_up(&mut self, held: bool) -> bool {
         self.follow_up_at = None;
-        self.verify = self.retry_at.is_some() && self.unheard < UNHEARD_MAX;
-        !self.verify
+        let append = self.retry_at.is_some() && self.unheard < UNHEARD_MAX;
+        let guess =
+            self.next > self.matched.next() && self.matched > LogIndex::ZERO && !self.is_replicating();
+        if append && guess && held {
+            self.probe(self.matched.next());
+        } else {
+            self.verify = append;
+        }
+        !append
     }
 
     /// What was sent last is a follow-up itself.
@@ -475,15 +483,67 @@ mod tests {
         peer.sent(LogIndex(9), 10, &config, Instant(0));
         let at = peer.follow_up_at().unwrap();
         assert_eq!(at, Instant(0).plus_millis(config.heartbeat_ms / 4));
-        assert!(!peer.follow_up() && peer.take_verify(), "an empty append tells whether the entries arrived");
+        assert!(
+            !peer.follow_up(true) && peer.take_verify(),
+            "an empty append tells whether the entries arrived"
+        );
         assert!(!peer.take_verify() && peer.follow_up_at().is_none());
         peer.advance(LogIndex(9), &config, at);
         peer.heard(at);
         peer.asked(&config, at);
-        assert!(peer.follow_up() && !peer.take_verify(), "with nothing in flight a heartbeat does");
+        assert!(peer.follow_up(true) && !peer.take_verify(), "with nothing in flight a heartbeat does");
         peer.asked(&config, at);
         peer.heard(at);
         assert_eq!(peer.follow_up_at(), None, "all is answered");
+    }
+
+    #[test]
+    fn an_answer_is_slow_after_half_a_heartbeat() {
+        let (config, mut peer) = (config(), replicating());
+        peer.sent(LogIndex(5), 10, &config, Instant(0));
+        let after = |ms| Instant(0).plus_millis(ms);
+        assert!(!peer.is_slow(&config, after(config.heartbeat_ms / 2 - 1)));
+        assert!(peer.is_slow(&config, after(config.heartbeat_ms / 2)));
+    }
+
+    #[test]
+    fn a_peer_owes_an_acknowledgement_from_the_first_entry_or_the_last_sign_of_its_disk() {
+        let (config, mut peer) = (config(), replicating());
+        let at = |ms| Instant(0).plus_millis(ms);
+        assert_eq!(peer.owes_since(), None);
+        peer.sent(LogIndex(5), 10, &config, at(1));
+        peer.sent(LogIndex(6), 10, &config, at(2));
+        assert_eq!(peer.owes_since(), Some(at(1)), "since the oldest");
+        peer.advance(LogIndex(5), &config, at(3));
+        assert_eq!(peer.owes_since(), Some(at(3)), "its disk worked then");
+        peer.advance(LogIndex(6), &config, at(4));
+        assert_eq!(peer.owes_since(), None);
+    }
+
+    #[test]
+    fn only_a_peer_whose_log_is_located_is_replicated_to() {
+        assert!(replicating().is_replicating());
+        assert!(!Progress::new(LogIndex(5), Epoch(1), Instant(0)).is_replicating());
+    }
+
+    #[test]
+    fn a_probe_whose_answer_is_late_is_followed_by_what_surely_fits() {
+        let config = config();
+        let probing = |matched| {
+            let mut peer = Progress::new(LogIndex(9), Epoch(1), Instant(0));
+            peer.advance(LogIndex(matched), &config, Instant(0));
+            peer.sent(LogIndex(8), 0, &config, Instant(0));
+            peer
+        };
+        let mut peer = probing(3);
+        assert!(!peer.follow_up(true) && !peer.take_verify(), "the same question is not asked again");
+        assert_eq!(peer.next(), LogIndex(4));
+        assert!(peer.may_send(1, &config, Instant(0)));
+        for (matched, held, why) in [(0, true, "nothing is known"), (3, false, "it was compacted")] {
+            let mut peer = probing(matched);
+            assert!(!peer.follow_up(held) && peer.take_verify(), "{why}: the probe is repeated");
+            assert_eq!(peer.next(), LogIndex(9));
+        }
     }
 
     #[test]

@@ -246,3 +246,24 @@ impl std::fmt::Display for HaltReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Term;
+
+    #[test]
+    fn a_halt_tells_which_entries_or_leaders_disagree() {
+        let (ours, theirs) = (LogId::new(1, 4), LogId::new(2, 4));
+        let reasons = [
+            (HaltReason::SnapshotConflictsWithCommitted { ours, theirs }, ["4@1", "4@2"]),
+            (HaltReason::AppendConflictsWithCommitted { ours, theirs }, ["4@1", "4@2"]),
+            (HaltReason::TwoLeaders { term: Term(8), other: NodeId(5) }, ["8", "5"]),
+            (HaltReason::BadConfiguration(ours), ["4@1", "configuration"]),
+        ];
+        for (reason, named) in reasons {
+            let text = reason.to_string();
+            assert!(named.iter().all(|what| text.contains(what)), "{text}");
+        }
+    }
+}

@@ -157,10 +157,10 @@ impl Leader {
         }
         let log = &shared.log;
         let late = |(id, peer): (&NodeId, &mut Progress)| {
-            // Where the log was cut meanwhile no append can ask.
-            let cut = log.term_at(peer.next().prev()).is_none();
             let due = peer.follow_up_at().is_some_and(|at| at <= now);
-            (due && (peer.follow_up() || cut)).then_some(*id)
+            let held = log.term_at(peer.matched()).is_some();
+            // Where the log was cut meanwhile no append can ask.
+            (due && (peer.follow_up(held) || log.term_at(peer.next().prev()).is_none())).then_some(*id)
         };
         let late: Vec<NodeId> = self.peers.iter_mut().filter_map(late).collect();
         for id in late {

@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn ids_print_in_full() {
+        assert_eq!(ClusterId(0xAB).to_string(), "000000000000000000000000000000ab");
+        assert_eq!(Incarnation(0xAB).to_string(), "00000000000000ab");
+        assert_eq!(StartNumber(7).to_string(), "7");
+        assert_eq!(LogId::new(3, 17).to_string(), "17@3");
+    }
+
+    #[test]
     fn indexes_never_overflow() {
         assert_eq!(LogIndex(u64::MAX).next(), LogIndex(u64::MAX));
         assert_eq!(LogIndex::ZERO.prev(), LogIndex::ZERO);

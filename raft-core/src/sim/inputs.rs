@@ -12,6 +12,7 @@ use super::{
         Checked, View, check, e6_pre_vote_changes_nothing, e10_not_deposed_by_stranger,
         e13_absurd_term_refused,
     },
+    schedule::Phase,
     trace,
 };
 use crate::{Body, Input, Instant, LogId, LogIndex, Message, Now, RoleKind, Term};
@@ -195,8 +196,15 @@ impl Sim {
             conf: node.conf.clone(),
             transfer: core.transfer_target().zip(core.transfer_deadline()),
         };
+        let before = self.ghost.members[n].term;
         let (led, leads) = (self.ghost.members[n].role == RoleKind::Leader, view.role == RoleKind::Leader);
         self.ghost.took(n, view, &self.disks, &mut self.coverage)?;
+        if let Phase::Stable { term, .. } = self.phase
+            && self.ghost.members[n].term != before
+            && self.ghost.conf().1.members.contains_key(&id(n))
+        {
+            self.v1_term_stands(n, term)?;
+        }
         if !led && leads {
             self.r3_no_lease_is_overtaken(n)?;
             if self.nodes[n].conf.1.lease.is_some() {

@@ -9,7 +9,10 @@ use super::{
     schedule::{Phase, Storm},
     workload::Answer,
 };
-use crate::RoleKind;
+use crate::{RoleKind, Term};
+
+/// How often somebody looks whether the cluster has recovered.
+const LOOK_EVERY: Time = 10 * MILLI;
 
 impl Sim {
     pub(super) fn phase(&mut self) -> Checked {
@@ -17,7 +20,21 @@ impl Sim {
         if !self.storms {
             return Ok(());
         }
-        self.agenda.plan_in(10 * MILLI, Event::Phase);
+        if self.pace.watched {
+            self.agenda.plan_in(LOOK_EVERY, Event::Phase);
+            return self.next_phase();
+        }
+        self.next_phase()?;
+        let next = match self.phase {
+            Phase::Storm { until } | Phase::Stable { until, .. } => until,
+            Phase::Calm | Phase::Healing { .. } => now + LOOK_EVERY,
+        };
+        self.agenda.plan(next, Event::Phase);
+        Ok(())
+    }
+
+    fn next_phase(&mut self) -> Checked {
+        let now = self.agenda.now();
         match self.phase {
             Phase::Calm => self.begin_storm(),
             Phase::Storm { until } => {
@@ -33,8 +50,12 @@ impl Sim {
                 if self.has_recovered(command) {
                     let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
                     self.trace.line(now, || format!("*** recovered under {leader} in term {term}"));
-                    let until = now + 6 * self.election_timeout();
+                    let until = match self.pace.quiet {
+                        Some((least, most)) => now + self.random.between(least, most),
+                        None => now + 6 * self.election_timeout(),
+                    };
                     let given = self.workload.given();
+                    self.storm.client_every = self.pace.stable_client_every;
                     self.phase = Phase::Stable { since: now, until, term, given };
                     return Ok(());
                 }
@@ -48,8 +69,9 @@ impl Sim {
                 }
             }
             Phase::Stable { since, until, term, given } => {
-                let held = self.members().all(|n| self.ghost.members[n].term == term);
-                check(held, "V1", || self.state_of_cluster("the term changed without need"))?;
+                for n in self.members().collect::<Vec<_>>() {
+                    self.v1_term_stands(n, term)?;
+                }
                 if now >= until {
                     let members: Vec<usize> = self.members().collect();
                     self.workload.r2_reads_are_answered(&members, since + 2 * self.election_timeout())?;
@@ -72,9 +94,11 @@ impl Sim {
         let now = self.agenda.now();
         let leases = self.founding.lease.is_some() && self.random.chance(500);
         let random = &mut self.random;
-        self.storm = if leases { Storm::at_leases(random) } else { Storm::drawn(random) };
+        let pace = &self.pace;
+        self.storm = if leases { Storm::at_leases(random, pace) } else { Storm::drawn(random, pace) };
         self.network.weather = self.storm.weather;
-        self.phase = Phase::Storm { until: now + self.random.between(300, 6000) * MILLI };
+        let (least, most) = self.pace.storm;
+        self.phase = Phase::Storm { until: now + self.random.between(least / MILLI, most / MILLI) * MILLI };
         self.agenda.plan_in(MILLI, Event::Fault);
         let storm = &self.storm;
         self.trace.line(now, || format!("*** {storm:?}"));
@@ -89,7 +113,7 @@ impl Sim {
         let settled = paused.max(now + 2 * 8 * delay_max).max(now + straggle_max);
         // A leader may speak in its own way after the storm too: then those that were cut off are found again.
         let alternatives = self.storm.alternatives;
-        self.storm = Storm { alternatives, ..Storm::calm(5 * MILLI) };
+        self.storm = Storm { alternatives, ..Storm::calm(self.pace.healing_client_every) };
         self.network.weather = Weather::FAIR;
         self.network.heal();
         for n in 0..self.nodes.len() {
@@ -101,6 +125,13 @@ impl Sim {
         let deadline = settled + 30 * self.election_timeout() + 3 * self.config.snapshot_timeout_ms * MILLI;
         self.phase = Phase::Healing { settled, deadline, command: None };
         Ok(())
+    }
+
+    /// V1: once the cluster is whole, no member has a reason to change its term.
+    pub(super) fn v1_term_stands(&self, n: usize, term: Term) -> Checked {
+        check(self.ghost.members[n].term == term, "V1", || {
+            self.state_of_cluster("the term changed without need")
+        })
     }
 
     pub(super) fn election_timeout(&self) -> Time {
@@ -141,5 +172,45 @@ impl Sim {
             );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Faults, Options};
+    use super::*;
+    use crate::{Body, Input, Message};
+
+    /// A cluster that has just come through its first episode of trouble, and until when it is left alone.
+    fn quiet() -> (Sim, Time) {
+        let mut sim = Sim::new(Options { nodes: 3, seed: 1, faults: Faults::Episodes });
+        loop {
+            if let Phase::Stable { until, .. } = sim.phase {
+                return (sim, until);
+            }
+            sim.step().expect("no rule is broken");
+        }
+    }
+
+    #[test]
+    fn a_term_that_changes_in_the_quiet_is_seen_at_once() {
+        let (mut sim, _) = quiet();
+        let (term, from) = sim.ghost.latest_leader().expect("the cluster has recovered");
+        let follower = sim.members().find(|n| id(*n) != from).expect("there is another member");
+        let message = Message { from, to: id(follower), term, body: Body::TimeoutNow };
+        let broken = sim.input(follower, Input::Message(message)).expect_err("nobody had a reason for it");
+        assert_eq!(broken.rule, "V1");
+    }
+
+    #[test]
+    fn the_quiet_is_minutes_long_and_costs_few_steps() {
+        let (mut sim, until) = quiet();
+        let (begin, steps) = (sim.agenda.now(), sim.steps);
+        while sim.agenda.now() < until {
+            sim.step().expect("no rule is broken");
+        }
+        let seconds = (until - begin) / (1000 * MILLI);
+        assert!(seconds >= 60, "only {seconds} s");
+        assert!(sim.steps - steps < seconds * 100, "{} steps in {seconds} s", sim.steps - steps);
     }
 }

@@ -1,7 +1,8 @@
 //! What goes wrong when. A seed decides which kinds of faults a storm has and how hard they blow: runs that differ in
 //! kind find more than one run with a little of everything. After each storm all faults stop and the cluster must
-//! recover.
+//! recover. How fast one thing follows another is the [`Pace`].
 
+use super::Faults;
 use super::{
     clock::{MILLI, Time},
     network::Weather,
@@ -21,6 +22,54 @@ pub(super) enum Phase {
     Healing { settled: Time, deadline: Time, command: Option<usize> },
     /// The cluster is whole: until then the term may not change (V1).
     Stable { since: Time, until: Time, term: Term, given: usize },
+}
+
+/// How fast one thing follows another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// By how much faults, and the time a node is down, are slower than where every storm follows the last.
+    pub(super) stretch: u64,
+    /// By how much clients are slower in a storm.
+    pub(super) client_stretch: u64,
+    /// How long a storm lasts, at least and at most.
+    pub(super) storm: (Time, Time),
+    /// The time between two requests of clients while the cluster recovers.
+    pub(super) healing_client_every: Time,
+    /// And once it has.
+    pub(super) stable_client_every: Time,
+    /// How long the cluster is left alone after it has recovered, at least and at most; `None`: six election timeouts.
+    pub(super) quiet: Option<(Time, Time)>,
+    /// Whether somebody looks all the time how things stand; otherwise only when a phase may be over.
+    pub(super) watched: bool,
+}
+
+impl Pace {
+    pub(super) fn of(faults: Faults) -> Pace {
+        let storms = Pace {
+            stretch: 1,
+            client_stretch: 1,
+            storm: (300 * MILLI, 6000 * MILLI),
+            healing_client_every: 5 * MILLI,
+            stable_client_every: 5 * MILLI,
+            quiet: None,
+            watched: true,
+        };
+        match faults {
+            Faults::Storms => storms,
+            Faults::Episodes => Pace {
+                stretch: 3,
+                client_stretch: 20,
+                storm: (1000 * MILLI, 15_000 * MILLI),
+                healing_client_every: 200 * MILLI,
+                stable_client_every: 1000 * MILLI,
+                quiet: Some((60_000 * MILLI, 300_000 * MILLI)),
+                watched: false,
+            },
+            Faults::None => {
+                Pace { healing_client_every: 1000 * MILLI, stable_client_every: 1000 * MILLI, ..storms }
+            }
+        }
+    }
 }
 
 /// A fault that is started on purpose. What the network and the crash points add by chance is in [`Storm`].
@@ -140,7 +189,7 @@ impl Storm {
     }
 
     /// A storm of its own kind.
-    pub(super) fn drawn(random: &mut Random) -> Storm {
+    pub(super) fn drawn(random: &mut Random, pace: &Pace) -> Storm {
         let weather = Weather {
             loss: pick(random, &[0, 0, 10, 100, 300]),
             duplication: pick(random, &[0, 10, 100]),
@@ -155,7 +204,7 @@ impl Storm {
         Storm {
             weather,
             faults,
-            fault_every: pick(random, &[20, 60, 200, 500]) * MILLI,
+            fault_every: pick(random, &[20, 60, 200, 500]) * MILLI * pace.stretch,
             interruption: pick(random, &[0, 0, 2, 10]),
             batching: pick(random, &[0, 0, 100, 500]),
             small_syncs: pick(random, &[0, 0, 500]),
@@ -164,20 +213,20 @@ impl Storm {
             fetch_failure: pick(random, &[0, 50, 300]),
             deaf: random.chance(250),
             changes: pick(random, &[0, 0, 10, 50]),
-            down_max: pick(random, &[20, 200, 1000]) * MILLI,
-            client_every: pick(random, &[1, 5, 20]) * MILLI,
+            down_max: pick(random, &[20, 200, 1000]) * MILLI * pace.stretch,
+            client_every: pick(random, &[1, 5, 20]) * MILLI * pace.client_stretch,
         }
     }
 
     /// A storm that strikes where leases could be overtaken: quick elections, slow answers, whole leaders.
-    pub(super) fn at_leases(random: &mut Random) -> Storm {
+    pub(super) fn at_leases(random: &mut Random, pace: &Pace) -> Storm {
         let weather = Weather { delay_max: pick(random, &[50, 100, 200]) * MILLI, ..Weather::FAIR };
         Storm {
             weather,
             faults: vec![Fault::Overthrow],
-            fault_every: pick(random, &[200, 400]) * MILLI,
+            fault_every: pick(random, &[200, 400]) * MILLI * pace.stretch,
             down_max: 2 * MILLI,
-            ..Storm::calm(20 * MILLI)
+            ..Storm::calm(20 * MILLI * pace.client_stretch)
         }
     }
 }

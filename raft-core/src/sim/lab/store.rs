@@ -149,7 +149,7 @@ pub fn settings() -> Config {
         heartbeat_ms: 175,
         election_timeout_min_ms: 350,
         election_timeout_max_ms: 400,
-        commit_notice_delay_ms: 4,
+        commit_notice_delay_ms: 10,
         greeting_delay_ms: 175,
         // A lost snapshot is one lost message here.
         snapshot_timeout_ms: 150,
