@@ -491,7 +491,8 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_then_entries() {
         cluster.commit(command);
     }
     cluster.pass(1500);
-    snapshot(&mut cluster, 1);
+    cluster.snapshot(1).unwrap();
+    cluster.settle();
     assert_eq!(cluster.raft(1).log_start(), cluster.raft(1).last(), "everything is compacted");
     let snapshot = cluster.raft(1).last();
     cluster.commit("d");
@@ -500,14 +501,6 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_then_entries() {
     assert_eq!(cluster.node(3).restored[0].last, snapshot);
     assert_eq!(cluster.commands(3), ["d"], "N4: what the snapshot covers is not applied again");
     assert_eq!(cluster.raft(3).durable(), cluster.raft(1).last().index);
-}
-
-fn snapshot(cluster: &mut Cluster, id: u64) {
-    let last = cluster.node(id).applied.last().unwrap().id;
-    let (conf_id, conf) = cluster.raft(id).conf_at(last.index);
-    let meta = SnapshotMeta { last, time: Timestamp(0), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(Box::new(meta))).unwrap();
-    cluster.settle();
 }
 
 // Figure 5.3, step 6 "If existing log entry has same index and term as snapshot's last included entry, retain log
