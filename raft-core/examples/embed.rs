@@ -1,71 +1,60 @@
-//! Three cores in one process agree on a command. What a real program does with disks, sockets and clocks is done
-//! here in a few lines each: `cargo run -p raft-core --example embed`.
+//! Three cores in one process agree on a command; each has a file that is synced before it tells anything that depends on
+//! it: `cargo run -p raft-core --example embed`.
+#![expect(clippy::disallowed_types, reason = "files are for whoever embeds the core")]
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, error::Error, fs::File, io::Write as _};
 
-use bytes::Bytes;
 use raft_core::{
-    Apply, ConfState, Config, EntryKind, Input, Instant, Member, Message, NodeId, Now, Proposal, Raft,
-    Recovered, RoleKind, Timestamp,
+    Apply, ConfState, Config, Input, Member, Message, NodeId, Now, Proposal, Raft, Recovered, Timestamp,
 };
 
-type Failure = Box<dyn std::error::Error>;
+type Network = VecDeque<Message>;
 
 /// Carries out whatever a core asks for, until it asks for nothing more.
-fn drive(raft: &mut Raft, now: Now, network: &mut VecDeque<Message>) -> Result<(), Failure> {
+fn drive((raft, log): &mut (Raft, File), now: Now, network: &mut Network) -> Result<(), Box<dyn Error>> {
     while let Some(ready) = raft.take_ready() {
         // Safe to send at once: what depends on a write is not in here yet.
         network.extend(ready.messages);
         if let Some(write) = ready.write {
-            // A real log would append, sync, and only then report.
+            writeln!(log, "{write:?}")?; // A real log has a format that can be read again.
+            log.sync_data()?;
             raft.handle(now, Input::Persisted(write.id))?;
         }
         for work in ready.apply {
-            let Apply::Entries(entries) = work else { continue };
-            for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Command) {
-                let command = String::from_utf8_lossy(&entry.payload);
-                say(&format!("{} applies {}: {command}", raft.id(), entry.id));
-            }
-            if let Some(last) = entries.last() {
-                raft.handle(now, Input::Applied(last.id.index))?;
+            let Apply::Entries(entries) = work else { continue }; // Nobody takes snapshots here.
+            for entry in &entries {
+                writeln!(std::io::stdout(), "{} applies {}: {:?}", raft.id(), entry.id, entry.payload)?;
+                raft.handle(now, Input::Applied(entry.id.index))?;
             }
         }
     }
     Ok(())
 }
 
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Box<dyn Error>> {
     let conf = ConfState::of_voters((1..=3).map(|id| (NodeId(id), Member::default())));
-    let mut now = Now::default();
-    let mut nodes = Vec::new();
+    let (mut now, mut nodes, mut network, mut proposed) = (Now::default(), vec![], Network::new(), None);
     for id in 1..=3 {
-        nodes.push(Raft::new(Config::new(NodeId(id), id), Recovered::fresh(conf.clone()), now)?);
+        let raft = Raft::new(Config::new(NodeId(id), id), Recovered::fresh(conf.clone()), now)?;
+        nodes.push((raft, File::create(std::env::temp_dir().join(format!("embed-{id}.log")))?));
     }
-    let mut network = VecDeque::new();
-    let mut proposed = None;
-    while proposed.is_none_or(|index| nodes.iter().any(|raft| raft.applied() < index)) {
+    while proposed.is_none_or(|index| nodes.iter().any(|(raft, _)| raft.applied() < index)) {
         now = Now { instant: now.instant.plus_millis(1), wall: Timestamp(now.wall.0 + 1) };
-        for raft in &mut nodes {
-            if raft.next_deadline().is_some_and(|at: Instant| at <= now.instant) {
-                raft.handle(now, Input::Tick)?;
+        for node in &mut nodes {
+            if node.0.next_deadline().is_some_and(|at| at <= now.instant) {
+                node.0.handle(now, Input::Tick)?;
             }
-            if raft.role() == RoleKind::Leader && proposed.is_none() {
-                say(&format!("{} leads term {}", raft.id(), raft.term()));
-                proposed = Some(raft.propose(now, Proposal::new(Bytes::from_static(b"hello")))?.index);
+            if proposed.is_none() {
+                // Only a leader takes it.
+                proposed = node.0.propose(now, Proposal::new("hello".into())).ok().map(|id| id.index);
             }
-            drive(raft, now, &mut network)?;
+            drive(node, now, &mut network)?;
         }
         while let Some(message) = network.pop_front() {
-            if let Some(raft) = nodes.iter_mut().find(|raft| raft.id() == message.to) {
-                raft.handle(now, Input::Message(message))?;
-                drive(raft, now, &mut network)?;
-            }
+            let to = nodes.iter_mut().find(|node| node.0.id() == message.to).ok_or("an unknown id")?;
+            to.0.handle(now, Input::Message(message))?;
+            drive(to, now, &mut network)?;
         }
     }
     Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "an example talks to its reader")]
-fn say(line: &str) {
-    println!("{line}");
 }

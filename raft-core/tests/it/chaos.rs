@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft_core::{Config, EntryKind, Input, LogId, LogIndex, NodeId, RoleKind, SnapshotMeta, Term};
+use raft_core::{Config, EntryKind, Input, LogId, LogIndex, NodeId, RoleKind, Term};
 
 use crate::cluster::Cluster;
 
@@ -118,7 +118,7 @@ fn run(seed: u64, count: u64, steps: u64) -> (u64, usize, usize) {
                 cluster.work_disk(id);
             }
             88..=90 => {
-                take_snapshot(&mut cluster, id);
+                cluster.snapshot(id);
                 if cluster.node(id).up {
                     let kept = usize::try_from(dice.roll(4)).unwrap();
                     cluster.crash_keeping(id, kept);
@@ -136,7 +136,7 @@ fn run(seed: u64, count: u64, steps: u64) -> (u64, usize, usize) {
                 // A leader that compacts while somebody is cut off.
                 let id = cluster.leader().unwrap_or(id);
                 cluster.isolate(id % count + 1);
-                take_snapshot(&mut cluster, id);
+                cluster.snapshot(id);
             }
             97 => {
                 let (now, to) = (cluster.now(), NodeId(dice.roll(count) + 1));
@@ -191,14 +191,6 @@ fn shuffle_network(cluster: &mut Cluster, dice: &mut Dice) {
             cluster.deliver(message);
         }
     }
-}
-
-fn take_snapshot(cluster: &mut Cluster, id: u64) {
-    let node = cluster.node(id);
-    let Some(last) = node.applied.last().filter(|_| node.up).map(|entry| entry.id) else { return };
-    let (conf_id, conf) = node.raft.conf_at(last.index);
-    let meta = SnapshotMeta { last, time: node.raft.time(), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(Box::new(meta))).unwrap();
 }
 
 fn calm_down(cluster: &mut Cluster, count: u64) {

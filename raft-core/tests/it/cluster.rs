@@ -10,6 +10,8 @@ use raft_core::{
     Timestamp, Write,
 };
 
+use crate::journal::{self, Journal};
+
 /// What a node's disk holds: exactly what was persisted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
@@ -112,6 +114,8 @@ pub(crate) struct Cluster {
     pub(crate) sent: Vec<Message>,
     /// Set by a test: what to lose.
     pub(crate) lose: fn(&Message) -> bool,
+    /// What happened, for whoever tells it.
+    pub(crate) journal: Journal,
 }
 
 pub(crate) fn conf(ids: &[u64]) -> ConfState {
@@ -137,6 +141,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             sent: Vec::new(),
             lose: |_| false,
+            journal: Journal::default(),
         };
         for id in ids {
             let mut config = Config::new(NodeId(*id), 100 + id);
@@ -246,6 +251,16 @@ impl Cluster {
         self.nodes.insert(id, node);
     }
 
+    /// The state machine of `id` puts all it has applied into a snapshot, if it has applied anything and runs.
+    pub(crate) fn snapshot(&mut self, id: u64) -> Option<SnapshotMeta> {
+        let node = self.node(id);
+        let last = node.applied.last().filter(|_| node.up)?.id;
+        let (conf_id, conf) = node.raft.conf_at(last.index);
+        let meta = SnapshotMeta { last, time: node.raft.time(), conf: conf.clone(), conf_id };
+        self.handle(id, Input::SnapshotTaken(Box::new(meta.clone()))).unwrap();
+        Some(meta)
+    }
+
     pub(crate) fn read(&mut self, id: u64, token: u64) {
         let now = self.now();
         self.node_mut(id).raft.read(now, ReadToken(token)).unwrap();
@@ -259,6 +274,7 @@ impl Cluster {
             return false;
         }
         let Some(ready) = node.raft.take_ready() else { return self.work_disk(id) };
+        self.journal.ready(id, &ready, node.disk_stuck);
         self.sent.extend(ready.messages.iter().cloned());
         self.network.extend(ready.messages);
         node.writes.extend(ready.write);
@@ -304,6 +320,7 @@ impl Cluster {
             && let Some(write) = node.writes.pop_front()
         {
             node.disk.write(&write);
+            self.journal.line(|| format!("n{id} has on disk: {}", journal::write(&write)));
             node.raft.handle(now, Input::Persisted(write.id)).unwrap();
             worked = true;
         }
@@ -322,15 +339,22 @@ impl Cluster {
 
     /// Carries out and delivers until nothing is left to do at this moment.
     pub(crate) fn settle(&mut self) {
+        self.settle_those(|_| true);
+    }
+
+    /// Carries out what every core asks for, and delivers the messages that are wanted, until nothing is left to do at
+    /// this moment.
+    pub(crate) fn settle_those(&mut self, wanted: impl Fn(&Message) -> bool) {
         for _ in 0..10_000 {
             let ids: Vec<u64> = self.nodes.keys().copied().collect();
             let mut busy = false;
             for id in ids {
                 busy |= self.carry_out(id);
             }
-            let network = std::mem::take(&mut self.network);
-            busy |= !network.is_empty();
-            for message in network {
+            let (now, later): (Vec<_>, Vec<_>) = self.network.drain(..).partition(&wanted);
+            self.network = later.into();
+            busy |= !now.is_empty();
+            for message in now {
                 self.deliver(message);
             }
             if !busy {
@@ -345,6 +369,8 @@ impl Cluster {
         let lost = self.cut.contains(&(from, to)) || (self.lose)(&message);
         if !lost && self.nodes.get(&to).is_some_and(|node| node.up) {
             self.handle(to, Input::Message(message)).unwrap();
+        } else {
+            self.journal.line(|| format!("lost: {}", journal::message(&message)));
         }
     }
 
@@ -352,14 +378,19 @@ impl Cluster {
     pub(crate) fn pass(&mut self, ms: u64) {
         self.settle();
         for _ in 0..ms {
-            self.now_ms += 1;
-            let now = self.now().instant;
-            let due = |node: &Node| node.up && node.raft.next_deadline().is_some_and(|at| at <= now);
-            let ids: Vec<u64> = self.nodes.iter().filter(|(_, node)| due(node)).map(|(id, _)| *id).collect();
-            for id in ids {
-                self.handle(id, Input::Tick).unwrap();
-            }
+            self.tick();
             self.settle();
+        }
+    }
+
+    /// A millisecond passes; whoever has a deadline is told.
+    pub(crate) fn tick(&mut self) {
+        self.now_ms += 1;
+        let now = self.now().instant;
+        let due = |node: &Node| node.up && node.raft.next_deadline().is_some_and(|at| at <= now);
+        let ids: Vec<u64> = self.nodes.iter().filter(|(_, node)| due(node)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.handle(id, Input::Tick).unwrap();
         }
     }
 

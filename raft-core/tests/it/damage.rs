@@ -200,3 +200,44 @@ fn a_vote_request_behind_the_promise_is_refused_and_one_that_reaches_it_is_grant
     assert!(!ask(LogId { index: promised.index.prev(), ..promised }, 1));
     assert!(ask(promised, 2));
 }
+
+// What a damaged snapshot stood for is lost with it, and so is the log that continued it. The node still knows its members,
+// its vote and its promise: that is enough to vote by, and to be given the rest.
+#[test]
+fn a_node_whose_snapshot_is_damaged_votes_by_its_promise_and_is_sent_another() {
+    let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    cluster.wait_for_leader();
+    cluster.elect(1);
+    for command in ["a", "b", "c"] {
+        cluster.commit(command);
+    }
+    cluster.pass(200);
+    for id in [1, 3] {
+        cluster.snapshot(id).unwrap();
+        cluster.settle();
+    }
+    let promised = cluster.commit("d");
+    cluster.pass(200);
+    cluster.crash(3);
+    let disk = &mut cluster.node_mut(3).disk;
+    disk.damage(0);
+    disk.start = LogId::ZERO;
+    disk.snapshot.last = LogId::ZERO;
+    cluster.cut.extend([(1, 3), (3, 1)]);
+    cluster.restart(3);
+    assert_eq!((cluster.raft(3).promised(), cluster.raft(3).last()), (Some(promised), LogId::ZERO));
+    let term = cluster.raft(3).term();
+    cluster.pass(501);
+    let last = LogId { index: promised.index.prev(), ..promised };
+    let ask = Body::PreVote { campaign: CampaignId(1), next_term: term.next(), last };
+    let mark = cluster.sent.len();
+    cluster.inject(2, 3, term.0, ask).unwrap();
+    while cluster.carry_out(3) {}
+    let refused = |m: &raft_core::Message| matches!(m.body, Body::PreVoteReply { granted: false, .. });
+    assert!(cluster.sent_since(mark, 3, 2).iter().any(refused));
+    cluster.heal();
+    cluster.pass(500);
+    assert_eq!((cluster.raft(3).promised(), cluster.raft(3).last()), (None, promised));
+    assert_eq!(cluster.node(3).restored.len(), 1);
+    assert_eq!(cluster.commands(3), ["d"], "what follows the snapshot");
+}

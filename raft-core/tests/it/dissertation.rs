@@ -4,7 +4,8 @@
 use bytes::Bytes;
 use raft_core::{
     AppendOutcome, Body, CampaignId, Entries, Entry, EntryKind, Epoch, HaltReason, Input, LogId, LogIndex,
-    Message, NodeId, ProposeError, RoleKind, Round, SnapshotMeta, StepError, Term, Timestamp, TransferError,
+    Message, NodeId, ProposeError, RoleKind, Round, SnapshotMeta, StartNumber, StepError, Term, Timestamp,
+    TransferError,
 };
 
 use crate::cluster::{Cluster, conf};
@@ -83,6 +84,32 @@ fn a_leader_of_an_old_term_steps_down() {
     cluster.inject(2, 1, term + 1, append(LogId::ZERO, 0, &[])).unwrap();
     assert_eq!((cluster.raft(1).role(), cluster.raft(1).term().0), (RoleKind::Follower, term + 1));
     assert_eq!(cluster.raft(1).leader(), Some(NodeId(2)));
+}
+
+// 3.3 "Current terms are exchanged whenever servers communicate; if one server's current term is smaller than the other's,
+// then it updates its current term to the larger value." An answer tells it as well as a question.
+#[test]
+fn the_larger_term_is_adopted_from_questions_and_from_answers() {
+    let mut cluster = follower();
+    cluster.inject(2, 1, 4, heartbeat(LogId::ZERO, 0)).unwrap();
+    assert_eq!(cluster.raft(1).term(), Term(4));
+    let reply = Body::RequestVoteReply { campaign: CampaignId(1), granted: false };
+    cluster.inject(3, 1, 6, reply).unwrap();
+    assert_eq!((cluster.raft(1).term(), cluster.raft(1).leader()), (Term(6), None));
+    sent(&mut cluster);
+    assert_eq!(cluster.node(1).disk.hard_state.term, Term(6), "also on disk");
+}
+
+// E12, E13: no message is of term 0, and no term is the largest there is or 2^32 above the own.
+#[test]
+fn a_term_that_cannot_be_is_refused_and_changes_nothing() {
+    let mut cluster = follower();
+    cluster.inject(2, 1, 4, heartbeat(LogId::ZERO, 0)).unwrap();
+    for term in [0, 4 + (1 << 32) + 1, u64::MAX] {
+        let refused = cluster.inject(3, 1, term, request_vote(LogId::ZERO));
+        assert_eq!(refused, Err(StepError::BadTerm { term: Term(term) }));
+    }
+    assert_eq!((cluster.raft(1).term(), cluster.raft(1).leader()), (Term(4), Some(NodeId(2))));
 }
 
 // 3.3 "If a server receives a request with a stale term number, it rejects the request." And E14: with its own term.
@@ -221,6 +248,67 @@ fn an_old_append_cuts_nothing_off() {
     assert_eq!(cluster.raft(1).last(), LogId::new(1, 3));
 }
 
+// 3.5 "A leader never overwrites or deletes entries in its own log" (Leader Append-Only). L2: not even if somebody claims to
+// lead its term: that cannot be, and it halts.
+#[test]
+fn a_leader_cuts_nothing_off_its_own_log() {
+    let mut cluster = led_by_one();
+    let (last, term) = (cluster.commit("a"), cluster.raft(1).term().0);
+    cluster.inject(2, 1, term, append(LogId::ZERO, 0, &[])).unwrap();
+    assert_eq!(cluster.raft(1).halted(), Some(HaltReason::TwoLeaders { term: Term(term), other: NodeId(2) }));
+    assert_eq!((cluster.raft(1).last(), cluster.node(1).disk.last()), (last, last.index));
+}
+
+// 3.5 "After a rejection, the leader decrements the follower's nextIndex and retries the AppendEntries RPC." P3: an old
+// rejection, doubled or late, takes nothing back.
+#[test]
+fn a_late_rejection_is_not_believed() {
+    let mut cluster = led_by_one();
+    for command in ["a", "b", "c"] {
+        cluster.commit(command);
+    }
+    cluster.pass(200);
+    let known = |cluster: &Cluster| cluster.raft(1).peers()[0].1;
+    let (before, term, mark) = (known(&cluster), cluster.raft(1).term().0, cluster.sent.len());
+    assert_eq!(before.matched, LogIndex(3));
+    let accepted = cluster.sent_since(0, 1, 2).into_iter().rev().find_map(|message| match message.body {
+        Body::AppendEntries { epoch, round, .. } => Some((epoch, round)),
+        _ => None,
+    });
+    let (epoch, round) = accepted.unwrap();
+    let outcome = AppendOutcome::Rejected { prev: LogIndex(2), hint: LogId::ZERO };
+    cluster.inject(2, 1, term, Body::AppendReply { epoch, round, outcome }).unwrap();
+    while cluster.carry_out(1) {}
+    assert_eq!((known(&cluster).matched, known(&cluster).next), (before.matched, before.next));
+    assert!(cluster.sent_since(mark, 1, 2).is_empty(), "nothing is sent again");
+}
+
+// 10.2.2, pipelining: the leader does not wait for an answer before it sends what follows. P6: up to a window.
+#[test]
+fn entries_are_pipelined_up_to_a_window() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.inflight_messages_max = 3;
+        // Each entry is an append of its own.
+        config.append_bytes_max = 1;
+    });
+    cluster.wait_for_leader();
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.lose = |message| message.from == NodeId(2);
+    let mark = cluster.sent.len();
+    for command in ["b", "c", "d", "e", "f"] {
+        cluster.propose(1, command).unwrap();
+        cluster.settle();
+    }
+    let entries =
+        |m: &&Message| matches!(&m.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
+    assert_eq!(cluster.sent_since(mark, 1, 2).iter().filter(entries).count(), 3);
+    assert_eq!(cluster.sent_since(mark, 1, 3).iter().filter(entries).count(), 5, "it answers");
+    cluster.heal();
+    cluster.pass(300);
+    assert_eq!(cluster.commands(2), ["a", "b", "c", "d", "e", "f"]);
+}
+
 // Figure 3.1 "If leaderCommit > commitIndex, set commitIndex = min(leaderCommit, index of last new entry)". L8: not
 // the end of the log, behind which a former leader's entries may lie.
 #[test]
@@ -284,7 +372,8 @@ fn an_entry_of_an_earlier_term_is_committed_only_through_one_of_this_term() {
     assert_eq!(acknowledge(2), LogIndex(2));
 }
 
-// 3.4 of this project's rules, R1: a no-op only if the log holds anything uncommitted.
+// 6.4 "it needs to commit an entry from its term": only to find out what is committed. R1: if its log holds nothing that is
+// not committed, a leader knows that without, and appends no no-op.
 #[test]
 fn a_leader_with_nothing_uncommitted_appends_no_noop() {
     let mut cluster = led_by_one();
@@ -329,7 +418,8 @@ fn an_acknowledgement_waits_for_the_disk() {
     assert_eq!(outcome(&sent(&mut cluster)), Some(AppendOutcome::Matched(LogIndex(1))));
 }
 
-// A heartbeat's answer never waits for entries, and tells how far the log is verified and durable.
+// 3.4 "Leaders send periodic heartbeats [...] to all followers in order to maintain their authority": the answer waits for no
+// disk, and tells how far the log is verified and durable (L6).
 #[test]
 fn a_heartbeat_is_answered_while_the_disk_is_stuck() {
     let mut cluster = follower();
@@ -419,8 +509,7 @@ fn leadership_is_handed_over_within_a_round_trip_or_two() {
     assert_eq!((cluster.leader(), cluster.raft(1).role()), (Some(3), RoleKind::Follower));
 }
 
-// 9.6 Pre-Vote: "a candidate only increments its term if it first learns from a majority of the cluster that they
-// would be willing to grant the candidate their votes."
+// 9.6: the purpose of Pre-Vote is that a server does not disrupt the cluster when it rejoins.
 #[test]
 fn a_node_that_was_cut_off_returns_without_a_higher_term() {
     let mut cluster = led_by_one();
@@ -463,6 +552,28 @@ fn a_read_is_answered_only_after_a_quorum_confirmed_the_leader() {
     assert_eq!((failed.len(), failed[0].index), (1, None), "never silence");
 }
 
+// 6.4 "If the leader has not yet marked an entry from its current term committed, it waits until it has done so."
+#[test]
+fn a_read_waits_until_the_new_leader_knows_what_is_committed() {
+    let mut cluster = led_by_one();
+    cluster.commit("a");
+    // 2 has b, and does not know whether it is committed.
+    cluster.cut.extend([(1, 3), (3, 1)]);
+    cluster.lose = |message| message.from == NodeId(2) && message.to == NodeId(1);
+    cluster.propose(1, "b").unwrap();
+    cluster.settle();
+    cluster.crash(1);
+    cluster.lose = |message| matches!(message.body, Body::AppendReply { .. });
+    cluster.elect(2);
+    assert!(cluster.raft(2).commit() < cluster.raft(2).last().index);
+    cluster.read(2, 1);
+    cluster.pass(300);
+    assert!(cluster.leader() == Some(2) && cluster.node(2).reads.is_empty(), "{:?}", cluster.node(2).reads);
+    cluster.heal();
+    cluster.pass(500);
+    assert_eq!(cluster.node(2).reads[0].index, Some(cluster.raft(2).last().index));
+}
+
 // 6.4 "To support this, followers could [...] issue a request to the leader that would just ask for a current
 // readIndex": one message for all reads that came in together.
 #[test]
@@ -479,6 +590,56 @@ fn a_follower_reads_through_its_leader() {
     assert_eq!(cluster.sent_since(mark, 2, 1).iter().filter(asked).count(), 1);
 }
 
+// 6.4, R2: an answer counts for the request it names, in the run that asked: a retry has another number.
+#[test]
+fn an_answer_to_another_request_serves_no_read() {
+    let mut cluster = follower();
+    cluster.inject(2, 1, 1, heartbeat(LogId::ZERO, 0)).unwrap();
+    cluster.read(1, 7);
+    let asked = sent(&mut cluster).into_iter().find_map(|message| match message.body {
+        Body::ReadIndex { start, request } => Some((start, request)),
+        _ => None,
+    });
+    let (start, request) = asked.unwrap();
+    let index = Some(LogIndex(0));
+    for (start, request) in [(start, request - 1), (StartNumber(start.0 + 1), request)] {
+        cluster.inject(2, 1, 1, Body::ReadIndexReply { start, request, index }).unwrap();
+        sent(&mut cluster);
+        assert!(cluster.node(1).reads.is_empty());
+    }
+    cluster.inject(2, 1, 1, Body::ReadIndexReply { start, request, index }).unwrap();
+    sent(&mut cluster);
+    assert_eq!(cluster.node(1).reads[0].index, index);
+}
+
+// 6.2: a server that does not lead rejects the client's request and tells it who does, if it knows.
+#[test]
+fn who_does_not_lead_takes_no_command_and_names_the_leader() {
+    let mut cluster = led_by_one();
+    assert_eq!(cluster.propose(2, "a"), Err(ProposeError::NotLeader { leader: Some(NodeId(1)) }));
+    cluster.isolate(2);
+    cluster.pass(1100);
+    assert_eq!(cluster.propose(2, "a"), Err(ProposeError::NotLeader { leader: None }));
+}
+
+// 3.8 "The most interesting example is the commit index, which can safely be reinitialized to zero on a restart." C5: what
+// the disk says of it is a hint.
+#[test]
+fn the_commit_index_is_learnt_again_after_a_restart() {
+    let mut cluster = led_by_one();
+    let last = cluster.commit("a");
+    cluster.crash(2);
+    cluster.node_mut(2).disk.hard_state.commit = LogIndex(0);
+    cluster.restart(2);
+    assert_eq!(cluster.raft(2).commit(), LogIndex(0));
+    cluster.pass(200);
+    assert_eq!((cluster.raft(2).commit(), cluster.commands(2)), (last.index, vec!["a".to_string()]));
+    cluster.crash(2);
+    cluster.node_mut(2).disk.hard_state.commit = LogIndex(99);
+    cluster.restart(2);
+    assert_eq!(cluster.raft(2).commit(), last.index, "never behind the end of the log");
+}
+
 // 5 "the leader must occasionally send snapshots to followers that lag behind" because it "has already discarded the
 // next log entry that it needs to send".
 #[test]
@@ -491,7 +652,8 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_then_entries() {
         cluster.commit(command);
     }
     cluster.pass(1500);
-    snapshot(&mut cluster, 1);
+    cluster.snapshot(1).unwrap();
+    cluster.settle();
     assert_eq!(cluster.raft(1).log_start(), cluster.raft(1).last(), "everything is compacted");
     let snapshot = cluster.raft(1).last();
     cluster.commit("d");
@@ -500,14 +662,6 @@ fn a_follower_behind_the_log_gets_a_snapshot_and_then_entries() {
     assert_eq!(cluster.node(3).restored[0].last, snapshot);
     assert_eq!(cluster.commands(3), ["d"], "N4: what the snapshot covers is not applied again");
     assert_eq!(cluster.raft(3).durable(), cluster.raft(1).last().index);
-}
-
-fn snapshot(cluster: &mut Cluster, id: u64) {
-    let last = cluster.node(id).applied.last().unwrap().id;
-    let (conf_id, conf) = cluster.raft(id).conf_at(last.index);
-    let meta = SnapshotMeta { last, time: Timestamp(0), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(Box::new(meta))).unwrap();
-    cluster.settle();
 }
 
 // Figure 5.3, step 6 "If existing log entry has same index and term as snapshot's last included entry, retain log
@@ -595,7 +749,7 @@ fn a_learner_gets_the_log_and_neither_votes_in_majorities_nor_campaigns() {
     assert_eq!(refused, Err(TransferError::NotAVoter));
 }
 
-// Replicated time never goes back along the log, whatever the leaders' clocks show.
+// 6.3, sessions expire by the time that leaders put into the log. It never goes back along the log, whatever the clocks show.
 #[test]
 fn the_time_of_entries_never_goes_back() {
     let mut cluster = led_by_one();

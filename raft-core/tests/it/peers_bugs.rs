@@ -19,10 +19,7 @@ fn led_by_one(count: u64) -> Cluster {
 }
 
 fn snapshot(cluster: &mut Cluster, id: u64) -> SnapshotMeta {
-    let last = cluster.node(id).applied.last().unwrap().id;
-    let (conf_id, conf) = cluster.raft(id).conf_at(last.index);
-    let meta = SnapshotMeta { last, time: Timestamp(0), conf: conf.clone(), conf_id };
-    cluster.handle(id, Input::SnapshotTaken(Box::new(meta.clone()))).unwrap();
+    let meta = cluster.snapshot(id).unwrap();
     cluster.settle();
     meta
 }
