@@ -292,6 +292,9 @@ impl SnapshotReceiver {
 /// How long a receiver that said no waits for the sender to notice.
 const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What a frame needs beside the bytes of its chunk, and more.
+const CHUNK_ROOM_BYTES: usize = 1 << 10;
+
 /// Sends one snapshot over a connection made for it.
 ///
 /// # Errors
@@ -303,7 +306,10 @@ pub(crate) async fn send(
     options: &NetOptions,
     stats: &Stats,
 ) -> Result<(), SnapshotError> {
-    let Connection { reader, writer, ticket, .. } = connection;
+    let Connection { reader, writer, ticket, hello, .. } = connection;
+    // A receiver with a small limit on entries takes small frames only.
+    let room = usize::try_from(hello.frame_bytes_max).unwrap_or(usize::MAX).saturating_sub(CHUNK_ROOM_BYTES);
+    let chunk_bytes = room.clamp(1, SNAPSHOT_CHUNK_BYTES_MAX);
     let mut stream = Stream { reader, writer, ticket, patience: options.snapshot_timeout };
     let length = offer.length;
     stream.tell(&Packet::SnapshotOffer(Box::new(offer))).await?;
@@ -316,13 +322,13 @@ pub(crate) async fn send(
     let began = Instant::now();
     let mut batch = Batch::default();
     let mut at = from;
-    let mut reading = (at < length).then(|| read(source, at, length));
+    let mut reading = (at < length).then(|| read(source, at, length, chunk_bytes));
     while let Some(read_now) = reading.take() {
         let (source, data) = read_now.await.map_err(|_| SnapshotError::Cancelled)?;
         let data = data.map_err(SnapshotError::Source)?;
         let next = at + data.len() as u64;
         // The next chunk is read while this one is written.
-        reading = (next < length).then(|| read(source, next, length));
+        reading = (next < length).then(|| read(source, next, length, chunk_bytes));
         if let Some(rate) = options.snapshot_bytes_per_second.filter(|rate| *rate > 0) {
             let due = Duration::from_secs_f64((at - from) as f64 / rate as f64);
             sleep_until(began + due).await;
@@ -358,9 +364,14 @@ fn refused(said: Result<Packet, SnapshotError>) -> SnapshotError {
 }
 
 /// Reads the chunk at `at` on a blocking thread, and gives the source back with it.
-fn read<S: SnapshotSource>(mut source: S, at: u64, length: u64) -> JoinHandle<(S, io::Result<Bytes>)> {
+fn read<S: SnapshotSource>(
+    mut source: S,
+    at: u64,
+    length: u64,
+    bytes_max: usize,
+) -> JoinHandle<(S, io::Result<Bytes>)> {
     tokio::task::spawn_blocking(move || {
-        let size = usize::try_from(length - at).unwrap_or(usize::MAX).min(SNAPSHOT_CHUNK_BYTES_MAX);
+        let size = usize::try_from(length - at).unwrap_or(usize::MAX).min(bytes_max);
         let mut data = vec![0; size];
         let outcome = source.read_exact_at(at, &mut data);
         (source, outcome.map(|()| Bytes::from(data)))

@@ -187,3 +187,22 @@ async fn a_throttled_snapshot_takes_its_time_and_delays_no_heartbeat() {
     assert!(ended(&mut one).await.1.is_none());
     assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
 }
+
+/// A small limit on entries once refused every chunk of a snapshot.
+#[tokio::test]
+async fn a_limit_on_entries_below_the_size_of_a_chunk_does_not_keep_snapshots_from_arriving() {
+    let options = NetOptions { entry_bytes_max: 32 << 10, ..NetOptions::default() };
+    let mut one = Node::with(identity(1), options.clone()).await;
+    let mut two = Node::with(identity(2), options).await;
+    one.know(&[&two]);
+    one.until_connected(NodeId(2)).await;
+    let data = content(1 << 20);
+    one.transport.send_snapshot(offer(data.len(), 1), data.clone());
+    let mut receiver = incoming(&mut two).await.accept(0).await.unwrap();
+    let mut received = Vec::new();
+    while let Some((_, chunk)) = receiver.next_chunk().await.unwrap() {
+        received.extend_from_slice(&chunk);
+    }
+    receiver.finish(Ok(())).await.unwrap();
+    assert!(received == data && ended(&mut one).await.1.is_none());
+}
