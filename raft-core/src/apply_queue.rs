@@ -9,7 +9,8 @@ use crate::{
 
 /// How far the state machine was fed and how far it got.
 ///
-/// Invariant: `applied <= handed <= commit`; while a restore waits for its mark nothing else is handed out.
+/// Invariant: `applied <= handed <= commit`; while a restore is missing or waits for its mark nothing else is handed
+/// out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ApplyQueue {
     handed: LogIndex,
@@ -18,6 +19,8 @@ pub(crate) struct ApplyQueue {
     pages: VecDeque<(LogIndex, usize)>,
     pages_bytes: usize,
     restore: Option<Box<Restore>>,
+    /// There is no state to go on from before a restore.
+    bereft: bool,
     fetching: Fetching,
     /// Entries that were fetched, from `handed + 1` on.
     fetched: Entries,
@@ -39,9 +42,15 @@ impl ApplyQueue {
             pages: VecDeque::new(),
             pages_bytes: 0,
             restore: None,
+            bereft: false,
             fetching: Fetching::default(),
             fetched: Entries::EMPTY,
         }
+    }
+
+    /// The state machine is empty and lacks the snapshot it would start from.
+    pub(crate) fn bereft() -> ApplyQueue {
+        ApplyQueue { bereft: true, ..ApplyQueue::new(LogIndex::ZERO) }
     }
 
     pub(crate) fn handed(&self) -> LogIndex {
@@ -58,6 +67,11 @@ impl ApplyQueue {
         self.restore = Some(Box::new(Restore { meta, marked: false }));
         self.fetching.cancel();
         self.fetched = Entries::EMPTY;
+    }
+
+    /// Whether a received snapshot waits for its mark, or for being handed out.
+    pub(crate) fn has_restore(&self) -> bool {
+        self.restore.is_some()
     }
 
     /// The mark of a received snapshot up to `last` is durable.
@@ -123,10 +137,11 @@ impl ApplyQueue {
             if !planted!(RestoreForgotten) {
                 self.handed = restore.meta.last.index;
             }
+            self.bereft = false;
             self.pages.push_back((self.handed, 0));
             work.push(Apply::Restore(Box::new(restore.meta)));
         }
-        if self.restore.is_some() || self.handed >= commit {
+        if self.restore.is_some() || self.bereft || self.handed >= commit {
             return None;
         }
         while self.handed < commit && (self.pages_bytes < config.unapplied_bytes_max || self.pages.is_empty())

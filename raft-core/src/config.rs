@@ -170,6 +170,9 @@ pub struct Recovered {
     /// The last entry this node had acknowledged, if the disk lost some of them: `last` then is the one before the
     /// first hole (SAFETY D1).
     pub promised: Option<LogId>,
+    /// The file of `snapshot` cannot be read: the state machine starts empty and needs a leader's. What `snapshot` says
+    /// of itself is from its mark in the log (SAFETY D1).
+    pub snapshot_lost: bool,
 }
 
 impl Recovered {

@@ -59,6 +59,7 @@ struct Pending {
 pub(crate) struct Marked {
     pub(crate) last: LogId,
     pub(crate) received: bool,
+    pub(crate) resets_log: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -174,7 +175,11 @@ impl Durability {
             since: now,
             hard_state: staged.hard_state,
             last,
-            mark: staged.snapshot.as_ref().map(|m| Marked { last: m.meta.last, received: m.received }),
+            mark: staged.snapshot.as_ref().map(|mark| Marked {
+                last: mark.meta.last,
+                received: mark.received,
+                resets_log: mark.resets_log,
+            }),
         });
         Some(Write {
             id: self.issued,

@@ -162,6 +162,11 @@ pub enum StartError {
         /// The last entry it had acknowledged.
         promised: LogId,
     },
+    /// The newest snapshot is lost, and no other voter could give one (SAFETY D1).
+    SnapshotLostAlone {
+        /// Its last entry.
+        last: LogId,
+    },
 }
 
 impl fmt::Display for ProposeError {
@@ -251,6 +256,9 @@ impl fmt::Display for StartError {
             StartError::Inconsistent(what) => write!(f, "the recovered state contradicts itself: {what}"),
             StartError::DamagedAlone { promised } => {
                 write!(f, "the log lost entries up to {promised}, and this node is the only voter")
+            }
+            StartError::SnapshotLostAlone { last } => {
+                write!(f, "the snapshot up to {last} is lost, and this node is the only voter")
             }
         }
     }

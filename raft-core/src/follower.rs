@@ -139,12 +139,16 @@ impl Follower {
         let (epoch, round, clock) = (sender.epoch, sender.round, shared.now.wall);
         shared.send(sender.from, Body::HeartbeatReply { epoch, round, matched, clock });
         shared.ask_for_refill(sender.from);
+        shared.ask_for_snapshot(sender.from);
     }
 
     /// Dissertation 5, the receiver of InstallSnapshot.
     pub(crate) fn install(&mut self, shared: &mut Shared, sender: Sender, meta: &SnapshotMeta) -> Next {
         let last = meta.last;
-        if last.index <= shared.commit && !planted!(InstallBelowCommit) {
+        if shared.log.holds(last) && shared.replaces_lost(last.index) {
+            shared.replace_snapshot(meta.clone());
+            self.verified = self.verified.max(last.index);
+        } else if last.index <= shared.commit && !planted!(InstallBelowCommit) {
             let ours = shared.log.term_at(last.index);
             if let Some(term) = ours.filter(|term| *term != last.term) {
                 let ours = LogId { term, index: last.index };

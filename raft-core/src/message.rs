@@ -144,6 +144,14 @@ pub enum Body {
         /// The last entry it had acknowledged.
         promised: LogId,
     },
+    /// "My newest snapshot cannot be read: send me one that reaches at least as far" (SAFETY D1). Repeated with the
+    /// answer to each heartbeat until one is there. The sender's log goes on meanwhile.
+    SnapshotNeeded {
+        /// The sender's run that found the damage.
+        start: StartNumber,
+        /// The last entry that the damaged snapshot covered.
+        at_least: LogIndex,
+    },
 }
 
 /// What became of an append.
@@ -175,6 +183,7 @@ impl Body {
                 | Body::TimeoutNow
                 | Body::ReadIndex { .. }
                 | Body::Refill { .. }
+                | Body::SnapshotNeeded { .. }
         )
     }
 
@@ -196,6 +205,7 @@ impl Body {
             Body::ReadIndexReply { .. } => "read_index_reply",
             Body::Removed { .. } => "removed",
             Body::Refill { .. } => "refill",
+            Body::SnapshotNeeded { .. } => "snapshot_needed",
         }
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Progress {
     pub(crate) regressed: bool,
     /// The run of the peer that told of damage to its log; zero if none did (SAFETY D1).
     pub(crate) refilled: StartNumber,
+    /// The run of the peer that asked for a snapshot in the place of a damaged one, and until when that is being seen to.
+    pub(crate) replacing: Option<(StartNumber, Instant)>,
     /// The round of the latest heartbeat, and `matched` when it left.
     pub(crate) checked: (Round, LogIndex),
     /// Its wall clock minus ours, in milliseconds, when it last answered a heartbeat.
@@ -119,6 +121,7 @@ impl Progress {
             released: false,
             regressed: false,
             refilled: StartNumber(0),
+            replacing: None,
             checked: (Round(0), LogIndex::ZERO),
             clock_offset_ms: 0,
             fetching: Fetching::default(),

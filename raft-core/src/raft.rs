@@ -4,8 +4,14 @@
 use crate::{
     ChangeError, ConfChange, Config, Entry, FetchId, HaltReason, Input, Instant, Lease, LogId, NodeId, Now,
     Proposal, ProposeError, ReadError, ReadToken, Ready, Recovered, StartError, StepError, TransferError,
-    WriteId, candidate::Candidate, follower::Follower, leader::Leader, log::Log, read_index::Asker,
-    shared::Shared, transition::Told,
+    WriteId,
+    candidate::Candidate,
+    follower::Follower,
+    leader::Leader,
+    log::Log,
+    read_index::Asker,
+    shared::{Lost, Shared},
+    transition::Told,
 };
 
 /// One node's consensus state.
@@ -46,6 +52,7 @@ impl Raft {
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<Raft, StartError> {
         config.validate().map_err(StartError::Config)?;
         let (hard_state, promised) = (recovered.hard_state, recovered.promised);
+        let lost = Lost { promised, snapshot: recovered.snapshot_lost };
         let log = Log::recover(recovered)?;
         if hard_state.term < log.last().term || hard_state.term == crate::Term::MAX {
             return Err(StartError::Inconsistent("the log has entries of a later term than the hard state"));
@@ -55,7 +62,7 @@ impl Raft {
                 "the log had promised an entry of a later term than the hard state",
             ));
         }
-        let mut shared = Shared::new(config, hard_state, log, promised, now);
+        let mut shared = Shared::new(config, hard_state, log, lost, now);
         // A lone voter has nobody to wait for. Others ask soon: a leader that lives is not disturbed by a pre-vote, and
         // learns that they are back. Not all at the same moment: they may have been started together.
         let soon_ms = shared.config.heartbeat_ms / 2;
@@ -63,6 +70,9 @@ impl Raft {
         let alone = conf.voters.len() == 1 && conf.voters.contains(&shared.config.id) && !conf.is_joint();
         if let Some(recovering) = shared.recovering.filter(|_| alone) {
             return Err(StartError::DamagedAlone { promised: recovering.promised() });
+        }
+        if alone && shared.snapshot_lost.is_some() {
+            return Err(StartError::SnapshotLostAlone { last: shared.log.snapshot().last });
         }
         if !alone {
             shared.bind_after_restart();

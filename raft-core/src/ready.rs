@@ -180,6 +180,16 @@ pub enum Event {
         /// The last entry on its disk.
         last: LogId,
     },
+    /// A peer lost its newest snapshot, and this node's is older: take one, it is sent once it is there (SAFETY D1).
+    SnapshotWanted {
+        /// Which.
+        peer: NodeId,
+    },
+    /// A leader's snapshot is in the place of the damaged one: this node takes part like any other (SAFETY D1).
+    SnapshotReplaced {
+        /// Its last entry.
+        last: LogId,
+    },
     /// The node can no longer take part safely and does nothing from now on. The text says why.
     Halted(HaltReason),
 }

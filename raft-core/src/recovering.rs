@@ -8,8 +8,15 @@
 //!
 //! Once its log is durable up to the promised entry, or up to one of a later leader, it is a node like any other:
 //! by the order of log ids no vote then differs from what the promise demands.
+//!
+//! A node whose log is whole and whose newest snapshot is lost has no state to apply anything to. It keeps its log,
+//! acknowledges and votes by it, and does not campaign. Each heartbeat is answered with [`Body::SnapshotNeeded`], until a
+//! snapshot that reaches as far as the lost one has its mark in the log: then the entries behind it are applied.
 
-use crate::{Body, Event, LogId, NodeId, StartNumber, leader::Leader, shared::Shared};
+use crate::{
+    Body, Event, LogId, LogIndex, NodeId, SnapshotMark, SnapshotMeta, StartNumber, leader::Leader,
+    progress::ProgressState, shared::Shared,
+};
 
 /// What is remembered of a log that lost its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +55,33 @@ impl Shared {
         }
     }
 
+    /// Asks the leader for a snapshot in the place of the lost one, unless one has arrived.
+    pub(crate) fn ask_for_snapshot(&mut self, leader: NodeId) {
+        if let Some(at_least) = self.snapshot_lost.filter(|_| !self.apply.has_restore()) {
+            self.send(leader, Body::SnapshotNeeded { start: self.config.start, at_least });
+        }
+    }
+
+    /// Whether a snapshot up to `index` is what this node waits for.
+    pub(crate) fn replaces_lost(&self, index: LogIndex) -> bool {
+        !self.apply.has_restore() && self.snapshot_lost.is_some_and(|lost| index >= lost)
+    }
+
+    /// A leader's snapshot of what the log holds stands for the lost one: nothing of the log is dropped (SAFETY N2).
+    pub(crate) fn replace_snapshot(&mut self, meta: SnapshotMeta) {
+        self.commit_to(meta.last.index);
+        self.log.note_snapshot(meta.clone());
+        self.disk.stage_mark(SnapshotMark { meta: meta.clone(), received: true, resets_log: false });
+        self.apply.restore(meta);
+    }
+
+    /// The mark of a received snapshot is durable: if one was lost, it is no longer.
+    pub(crate) fn note_replaced(&mut self, last: LogId) {
+        if self.snapshot_lost.take_if(|lost| *lost <= last.index).is_some() {
+            self.out.events.push(Event::SnapshotReplaced { last });
+        }
+    }
+
     /// The last entry on disk; `None` while a snapshot that replaces the log is on its way there.
     fn durable_last(&self) -> Option<LogId> {
         let index = self.disk.durable();
@@ -76,5 +110,36 @@ impl Leader {
         if promised > shared.log.last() {
             self.append_noop(shared);
         }
+    }
+
+    /// A peer that has its log lost its newest snapshot: it gets ours beside the entries that go on. Ours may be the older
+    /// one: then a new one is due first. What was sent to this run of the peer is not sent again while it may be on its
+    /// way.
+    pub(crate) fn snapshot_needed(
+        &mut self,
+        shared: &mut Shared,
+        from: NodeId,
+        start: StartNumber,
+        at_least: LogIndex,
+    ) {
+        let (now, round) = (shared.now.instant, self.round);
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        let is_seen_to =
+            peer.replacing.is_some_and(|(run, until)| start < run || (start == run && now < until));
+        if is_seen_to || matches!(peer.state(), ProgressState::Snapshot { .. }) {
+            return;
+        }
+        let meta = shared.log.snapshot().clone();
+        let wait_ms = if meta.last.index >= at_least {
+            let body = Body::InstallSnapshot { epoch: peer.epoch, round, meta: Box::new(meta) };
+            shared.send(from, body);
+            shared.config.snapshot_timeout_ms
+        } else if shared.apply.applied() >= at_least {
+            shared.out.events.push(Event::SnapshotWanted { peer: from });
+            shared.config.heartbeat_ms
+        } else {
+            return;
+        };
+        peer.replacing = Some((start, now.plus_millis(wait_ms)));
     }
 }

@@ -59,7 +59,10 @@ impl Leader {
 
     /// A snapshot's transfer broke off: try again after a while (SAFETY P7).
     pub(crate) fn snapshot_failed(&mut self, shared: &Shared, to: NodeId, epoch: Epoch) {
-        if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.epoch == epoch)
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        let soon = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
+        peer.replacing = peer.replacing.map(|(start, until)| (start, until.min(soon)));
+        if peer.epoch == epoch
             && let ProgressState::Snapshot { .. } = peer.state()
         {
             peer.pause(&shared.config, shared.now.instant);

@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) apply: ApplyQueue,
     /// The disk lost what this node had acknowledged (SAFETY D1).
     pub(crate) recovering: Option<Recovering>,
+    /// The last entry of the own snapshot, if its file is lost and no leader's is in its place yet.
+    pub(crate) snapshot_lost: Option<LogIndex>,
     /// How often this node waited for a leader in vain.
     pub(crate) decay: Decay,
     pub(crate) out: Outbox,
@@ -77,15 +79,19 @@ pub(crate) struct Outbox {
     pub(crate) events: Vec<Event>,
 }
 
+/// What the disk lost of what it had (SAFETY D1).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lost {
+    /// The last entry that was acknowledged, if some of them are gone.
+    pub(crate) promised: Option<LogId>,
+    /// The newest snapshot's file.
+    pub(crate) snapshot: bool,
+}
+
 impl Shared {
-    pub(crate) fn new(
-        config: Config,
-        hard_state: HardState,
-        log: Log,
-        promised: Option<LogId>,
-        now: Now,
-    ) -> Shared {
+    pub(crate) fn new(config: Config, hard_state: HardState, log: Log, lost: Lost, now: Now) -> Shared {
         let snapshot = log.snapshot().last.index;
+        let Lost { promised, snapshot: snapshot_lost } = lost;
         Shared {
             now,
             rng: Rng::new(config.seed),
@@ -95,8 +101,9 @@ impl Shared {
             // The commit index on disk is a hint and may be ahead of what the log kept (SAFETY C5).
             commit: hard_state.commit.min(log.last().index).max(snapshot),
             disk: Durability::new(log.last().index),
-            apply: ApplyQueue::new(snapshot),
+            apply: if snapshot_lost { ApplyQueue::bereft() } else { ApplyQueue::new(snapshot) },
             recovering: Recovering::new(promised, log.last()),
+            snapshot_lost: snapshot_lost.then_some(snapshot),
             decay: Decay::default(),
             out: Outbox::default(),
             handed_to: None,
@@ -148,12 +155,13 @@ impl Shared {
         self.commit = self.commit.max(index);
     }
 
-    /// Whether this node may stand for election: its log is whole (SAFETY D1), and it votes in the configuration in
+    /// Whether this node may stand for election: its log and its snapshot are whole (SAFETY D1), and it votes in the configuration in
     /// force or in the last committed one (SAFETY E9, M6).
     pub(crate) fn is_electable(&self) -> bool {
         let id = self.config.id;
         let votes = self.log.conf().is_voter(id) || self.log.conf_at(self.commit).1.is_voter(id);
-        votes && self.recovering.is_none() && self.may_vote() && self.removed_by.is_none()
+        let whole = self.recovering.is_none() && self.snapshot_lost.is_none();
+        votes && whole && self.may_vote() && self.removed_by.is_none()
     }
 
     /// Whether this node may vote. Learners may: they need not know yet that they were promoted (etcd #10998). Who came
@@ -223,6 +231,9 @@ impl Shared {
         for mark in marks {
             if mark.received {
                 self.apply.marked(mark.last.index);
+                self.note_replaced(mark.last);
+            }
+            if mark.resets_log {
                 self.out.compact = self.out.compact.max(Some(mark.last.index));
             } else {
                 droppable = Some(mark.last.index.minus(self.config.trailing_entries));

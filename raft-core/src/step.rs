@@ -66,7 +66,8 @@ impl Raft {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
             | Body::Removed { .. }
-            | Body::Refill { .. } => false,
+            | Body::Refill { .. }
+            | Body::SnapshotNeeded { .. } => false,
         }
     }
 
@@ -134,7 +135,8 @@ impl Raft {
             | Body::TimeoutNow
             | Body::ReadIndexReply { .. }
             | Body::Removed { .. }
-            | Body::Refill { .. } => return,
+            | Body::Refill { .. }
+            | Body::SnapshotNeeded { .. } => return,
         };
         self.shared.send(from, answer);
     }
@@ -234,6 +236,11 @@ impl Raft {
             Body::Refill { start, after, promised } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.refill(&mut self.shared, from, (start, after, promised));
+                }
+            }
+            Body::SnapshotNeeded { start, at_least } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.snapshot_needed(&mut self.shared, from, start, at_least);
                 }
             }
         }

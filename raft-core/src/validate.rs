@@ -68,7 +68,8 @@ pub(crate) fn message(message: &Message, own: NodeId, term: Term) -> Result<(), 
         | Body::HeartbeatReply { .. }
         | Body::TimeoutNow
         | Body::ReadIndex { .. }
-        | Body::ReadIndexReply { .. } => Ok(()),
+        | Body::ReadIndexReply { .. }
+        | Body::SnapshotNeeded { .. } => Ok(()),
     }
 }
 

@@ -55,6 +55,12 @@ impl Raft {
         self.shared.recovering.map(|recovering| recovering.promised())
     }
 
+    /// The last entry of the own snapshot, while its file is lost and no leader's is in its place: the state machine is
+    /// empty (SAFETY D1).
+    pub fn snapshot_lost(&self) -> Option<LogIndex> {
+        self.shared.snapshot_lost
+    }
+
     /// The last entry of the log.
     pub fn last(&self) -> LogId {
         self.shared.log.last()

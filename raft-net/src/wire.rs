@@ -366,6 +366,9 @@ fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<usize, FrameEr
         Body::Refill { start, after, promised } => {
             BodyHeader::Refill { start: start.0, after: after.into(), promised: promised.into() }
         }
+        Body::SnapshotNeeded { start, at_least } => {
+            BodyHeader::SnapshotNeeded { start: start.0, at_least: at_least.0 }
+        }
     };
     put(out, kind, &MessageHeader { from: message.from.0, to: message.to.0, term: message.term.0, body })?;
     let Body::AppendEntries { entries, .. } = &message.body else { return Ok(0) };
@@ -455,6 +458,9 @@ fn decode_message(header: &[u8], payload: &Bytes) -> Result<Message, FrameError>
         BodyHeader::Refill { start, after, promised } => {
             Body::Refill { start: StartNumber(start), after: after.into(), promised: promised.into() }
         }
+        BodyHeader::SnapshotNeeded { start, at_least } => {
+            Body::SnapshotNeeded { start: StartNumber(start), at_least: LogIndex(at_least) }
+        }
     };
     Ok(Message { from: NodeId(of.from), to: NodeId(of.to), term: message_term, body })
 }
@@ -539,6 +545,7 @@ enum BodyHeader {
     ReadIndexReply { start: u64, request: u64, index: Option<u64> },
     Removed { conf_id: LogIdHeader },
     Refill { start: u64, after: LogIdHeader, promised: LogIdHeader },
+    SnapshotNeeded { start: u64, at_least: u64 },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -594,6 +594,12 @@ impl<S: Send + 'static> Driver<S> {
             Event::Refilled { last } => {
                 info!(%last, "the damaged log is whole again: this node takes part like any other");
             }
+            Event::SnapshotWanted { peer } => {
+                info!(%peer, "a peer lost its snapshot: a newer one is taken for it");
+            }
+            Event::SnapshotReplaced { last } => {
+                info!(%last, "the damaged snapshot is replaced: this node takes part like any other");
+            }
             Event::Halted(_) => {}
         }
     }

@@ -110,6 +110,18 @@ pub enum StartError {
         "{0}; nothing was changed, and a node without other voters to refill it does not start on a damaged log: run `raft-node verify` to see all of it, then bring back a copy"
     )]
     Damaged(String),
+    /// The newest snapshot is damaged, and nobody could give another.
+    #[error(
+        "{damage}; nothing was changed, and a node without other voters does not start on an unusable snapshot: run \
+         `raft-node verify` to see all of it, then bring back a copy{older}",
+        older = older.as_ref().map_or_else(String::new, |path| format!("; {} is older and still there", path.display()))
+    )]
+    SnapshotDamaged {
+        /// The file, the place and what does not fit there.
+        damage: String,
+        /// The newest of the older snapshots.
+        older: Option<PathBuf>,
+    },
     /// The newest snapshot cannot be used.
     #[error(transparent)]
     Snapshot(NodeError),

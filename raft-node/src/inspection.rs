@@ -26,6 +26,8 @@ pub struct Inspection {
     pub last: LogIndex,
     /// Its newest snapshot.
     pub snapshot: LogIndex,
+    /// Its file is damaged and no other is in its place yet: nothing can be applied.
+    pub snapshot_lost: bool,
     /// The configuration in force.
     pub conf: ConfState,
     /// At a leader, how far each other member's log is known to match.
@@ -44,6 +46,7 @@ impl Inspection {
             first: raft.log_start().index.next(),
             last: raft.last().index,
             snapshot: raft.snapshot().last.index,
+            snapshot_lost: raft.snapshot_lost().is_some(),
             conf: raft.conf().clone(),
             matched: raft.peers().into_iter().map(|(id, peer)| (id, peer.matched)).collect(),
         }

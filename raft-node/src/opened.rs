@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use raft_core::{LogIndex, NodeId, Recovered};
+use raft_core::{LogIndex, NodeId, Recovered, SnapshotMeta};
 use raft_wal::{DirLock, OpenReport, Options, WalError, vfs::Vfs};
 use tracing::warn;
 
@@ -64,14 +64,11 @@ impl<L, S: StateMachine> Opened<L, S> {
             warn!(%rebuilt, "a sealed segment's footer was damaged; its records are intact");
         }
         let snapshots = Arc::new(SnapshotStore::new(vfs, dir, cluster));
-        let newest = report.recovered.snapshot.clone();
-        let (mut machine, mut snapshot_bytes) = (Machine::new(state, newest.clone()), 0);
-        if newest.last.index > LogIndex::ZERO {
-            snapshot_bytes = machine.restore(&snapshots, newest).map_err(StartError::Snapshot)?;
-        }
+        let mut recovered = report.recovered;
+        let (machine, snapshot_bytes) = restore(&mut recovered, node, &snapshots, state)?;
         Ok(Opened {
             log,
-            recovered: report.recovered,
+            recovered,
             machine,
             snapshots,
             snapshot_bytes,
@@ -79,6 +76,37 @@ impl<L, S: StateMachine> Opened<L, S> {
             unknown_files: report.unknown_files,
         })
     }
+}
+
+/// The state machine as of the newest snapshot, and that file's length in bytes.
+///
+/// Where bytes of the file changed and there are other voters, it is left empty for a leader's snapshot. The file stays
+/// until that one takes its place.
+fn restore<S: StateMachine>(
+    recovered: &mut Recovered,
+    me: NodeId,
+    snapshots: &SnapshotStore,
+    state: S,
+) -> Result<(Machine<S>, u64), StartError> {
+    let newest = recovered.snapshot.clone();
+    if newest.last.index == LogIndex::ZERO {
+        return Ok((Machine::new(state, newest), 0));
+    }
+    let mut machine = Machine::new(state, SnapshotMeta::default());
+    let error = match machine.restore(snapshots, newest.clone()) {
+        Ok(bytes) => return Ok((machine, bytes)),
+        Err(error) => error,
+    };
+    let Some(damage) = snapshots.damage(newest.last) else { return Err(StartError::Snapshot(error)) };
+    if !has_other_voters(recovered, me) {
+        return Err(StartError::SnapshotDamaged {
+            damage: damage.to_string(),
+            older: snapshots.older(newest.last),
+        });
+    }
+    warn!(%damage, "the snapshot is damaged: this node does not lead until it has another one from the leader");
+    recovered.snapshot_lost = true;
+    Ok((machine, 0))
 }
 
 /// Whether somebody else has a vote in the last configuration this disk knows.

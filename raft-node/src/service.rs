@@ -248,6 +248,9 @@ impl Backend for Service {
         if log.full {
             problems.push(format!("{}: no space left for the log", inner.id));
         }
+        if now.snapshot_lost {
+            problems.push(format!("{}: its snapshot is damaged, it waits for one of the leader", inner.id));
+        }
         let scrubbed = node.scrub_report();
         if let Some((first, _)) = scrubbed.errors.first() {
             let count = scrubbed.errors.len();

@@ -10,7 +10,8 @@ use raft_core::{ClusterId, LogId, SnapshotMeta};
 use raft_wal::{
     layout,
     snapshot_file::{
-        SnapshotFileError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotSource, SnapshotWriter,
+        self, SnapshotFileError, SnapshotInfo, SnapshotReader, SnapshotReceiver, SnapshotSource,
+        SnapshotWriter,
     },
     vfs::Vfs,
 };
@@ -66,6 +67,26 @@ impl SnapshotStore {
             Ok(more) => Err(unusable(format!("{more} bytes follow the state"))),
             Err(error) => Err(unusable(error.to_string())),
         }
+    }
+
+    /// What keeps the snapshot up to `last` from being read, if it is the disk's fault: bytes that changed, a file that
+    /// is gone, a read that fails. Reads the whole file.
+    pub fn damage(&self, last: LogId) -> Option<SnapshotFileError> {
+        let error = snapshot_file::verify(&*self.vfs, &self.dir, self.cluster, last).err()?;
+        let is_damage = matches!(
+            error,
+            SnapshotFileError::Damaged { .. }
+                | SnapshotFileError::NotFound { .. }
+                | SnapshotFileError::Io { .. }
+        );
+        is_damage.then_some(error)
+    }
+
+    /// The newest snapshot in place that is older than `last`.
+    pub fn older(&self, last: LogId) -> Option<PathBuf> {
+        let all = snapshot_file::list(&*self.vfs, &self.dir).ok()?;
+        let older = all.into_iter().rfind(|id| id.index < last.index)?;
+        Some(self.dir.join(layout::snapshot(older)))
     }
 
     /// The bytes of a snapshot in place, to send.

@@ -482,6 +482,8 @@ fn recovered(engine: &Engine) -> Result<Recovered, WalError> {
         confs,
         tail: tail(engine, state.log_start.index, last)?,
         promised: engine.damage().map(|damage| damage.promised),
+        // Snapshot files are read by whoever restores from them.
+        snapshot_lost: false,
     })
 }
 

@@ -45,6 +45,7 @@ impl Disk {
             confs: self.confs(founding).split_off(1),
             tail: self.entries.clone(),
             promised: None,
+            snapshot_lost: false,
         }
     }
 }

@@ -100,7 +100,8 @@ impl Message {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
             | Body::Removed { .. }
-            | Body::Refill { .. } => {}
+            | Body::Refill { .. }
+            | Body::SnapshotNeeded { .. } => {}
         }
     }
 

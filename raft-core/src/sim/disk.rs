@@ -336,6 +336,7 @@ impl Disk {
             confs,
             tail: log.entries().skip(log.items.len() - tail_length).cloned().collect(),
             promised: image.promised(),
+            snapshot_lost: false,
         }
     }
 

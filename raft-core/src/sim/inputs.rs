@@ -64,7 +64,8 @@ impl Sim {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
             | Body::Removed { .. }
-            | Body::Refill { .. } => None,
+            | Body::Refill { .. }
+            | Body::SnapshotNeeded { .. } => None,
         };
         if asks.is_some() && !self.nodes[n].drain_planned {
             self.nodes[n].owes = asks.map(|rule| (rule, from));

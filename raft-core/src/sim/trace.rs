@@ -69,6 +69,7 @@ pub(super) fn message(message: &Message) -> String {
         Body::Refill { start, after, promised } => {
             format!("start={start} after={after} promised={promised}")
         }
+        Body::SnapshotNeeded { start, at_least } => format!("start={start} at_least={at_least}"),
     };
     format!("{from}>{to} t{term} {} {text}", body.name())
 }

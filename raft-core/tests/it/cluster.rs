@@ -21,6 +21,8 @@ pub(crate) struct Disk {
     pub(crate) entries: Vec<Entry>,
     /// What it had acknowledged before it was damaged.
     pub(crate) promised: Option<LogId>,
+    /// The snapshot's file cannot be read.
+    pub(crate) snapshot_lost: bool,
 }
 
 impl Disk {
@@ -35,6 +37,7 @@ impl Disk {
         }
         if let Some(mark) = &write.snapshot {
             self.snapshot = mark.meta.clone();
+            self.snapshot_lost = false;
             if mark.resets_log {
                 self.entries.clear();
                 self.start = mark.meta.last;
@@ -80,6 +83,7 @@ impl Disk {
             confs,
             tail: self.entries[skip..].to_vec(),
             promised: self.promised,
+            snapshot_lost: self.snapshot_lost,
         }
     }
 }

@@ -201,8 +201,8 @@ fn a_vote_request_behind_the_promise_is_refused_and_one_that_reaches_it_is_grant
     assert!(ask(promised, 2));
 }
 
-// What a damaged snapshot stood for is lost with it, and so is the log that continued it. The node still knows its members,
-// its vote and its promise: that is enough to vote by, and to be given the rest.
+// The log that continued the snapshot is lost with it (`snapshot_lost.rs` has the case where it is not). The node still
+// knows its members, its vote and its promise: that is enough to vote by, and to be given the rest.
 #[test]
 fn a_node_whose_snapshot_is_damaged_votes_by_its_promise_and_is_sent_another() {
     let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);

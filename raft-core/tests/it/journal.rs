@@ -91,6 +91,7 @@ pub(crate) fn message(message: &Message) -> String {
         Body::TimeoutNow => String::new(),
         Body::Removed { conf_id } => format!("conf={conf_id}"),
         Body::Refill { after, promised, .. } => format!("after={after} promised={promised}"),
+        Body::SnapshotNeeded { at_least, .. } => format!("at_least={at_least}"),
     };
     format!("{from} -> {to} {} term={term} {told}", body.name()).trim_end().to_owned()
 }
@@ -177,6 +178,8 @@ fn event(id: u64, event: &Event) -> String {
             format!("reports that {peer} lost what it had: {now} of {matched}")
         }
         Event::Refilled { last } => format!("is whole again up to {last}"),
+        Event::SnapshotWanted { peer } => format!("is to take a snapshot for {peer}"),
+        Event::SnapshotReplaced { last } => format!("has another snapshot, up to {last}"),
         Event::Halted(reason) => format!("halts: {reason}"),
     }
 }

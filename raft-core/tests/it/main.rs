@@ -19,3 +19,4 @@ mod peers_bugs;
 mod priority;
 mod regressions;
 mod scenarios;
+mod snapshot_lost;

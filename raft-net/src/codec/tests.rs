@@ -118,6 +118,10 @@ fn body() -> impl Strategy<Value = Body> {
             after,
             promised
         }),
+        (any::<u64>(), any::<u64>()).prop_map(|(start, at_least)| Body::SnapshotNeeded {
+            start: StartNumber(start),
+            at_least: LogIndex(at_least)
+        }),
         (any::<u64>(), any::<u64>(), option::of(any::<u64>())).prop_map(|(start, request, index)| {
             Body::ReadIndexReply { start: StartNumber(start), request, index: index.map(LogIndex) }
         }),

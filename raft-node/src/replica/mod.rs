@@ -99,6 +99,8 @@ pub struct Replica<W, R> {
     restoring: Option<LogIndex>,
     /// What the log may forget once it has: older snapshots go with it, and one of them may be the one it still needs.
     compact_then: Option<LogIndex>,
+    /// The state machine is empty, for its snapshot was lost, and no other is in the applier's queue yet.
+    bereft: bool,
     out: Effects<W, R>,
 }
 
@@ -106,6 +108,7 @@ impl<W, R> Replica<W, R> {
     /// A replica around a core whose state machine stands at `restored`, the snapshot it was restored from.
     pub fn new(raft: Raft, limits: Limits, restored: LogIndex, snapshot_bytes: u64) -> Replica<W, R> {
         Replica {
+            bereft: raft.snapshot_lost().is_some(),
             raft,
             limits,
             pending: Pending::default(),
@@ -217,8 +220,13 @@ impl<W, R> Replica<W, R> {
         }
     }
 
-    /// Takes a read of whatever this node has applied.
+    /// Takes a read of whatever this node has applied. Fails while it waits for a snapshot in the place of a lost one:
+    /// its state is not an old one, it is none.
     pub fn read_stale(&mut self, read: R) {
+        if self.bereft {
+            self.out.failed_reads.push((read, ClientError::NoLeader));
+            return;
+        }
         match self.out.jobs.last_mut() {
             Some(Job::Reads(reads)) => reads.push(read),
             _ => self.out.jobs.push(Job::Reads(vec![read])),
@@ -468,6 +476,9 @@ impl<W, R> Replica<W, R> {
         self.serve_confirmed();
         let new_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: Some(_), .. }));
         let no_leader = ready.events.iter().any(|e| matches!(e, Event::RoleChanged { leader: None, .. }));
+        if ready.events.iter().any(|e| matches!(e, Event::SnapshotWanted { .. })) {
+            self.request_snapshot();
+        }
         let transfer_over = ready.events.iter().any(|e| matches!(e, Event::TransferEnded { .. }));
         self.out.events.extend(ready.events);
         if new_leader && self.abandon_at.is_none() && self.forwards.any_elsewhere(self.raft.leader()) {
@@ -521,6 +532,7 @@ impl<W, R> Replica<W, R> {
                 self.handed_out = meta.last.index;
                 self.snapshots.restored();
                 self.restoring = Some(meta.last.index);
+                self.bereft = false;
                 self.out.jobs.push(Job::Restore(*meta));
             }
         }

@@ -280,17 +280,89 @@ fn verify_and_dump_say_by_their_exit_code_what_they_found() {
     assert_eq!(check(&newer, 4, &["format version 2"]), 4);
     check(&clean, 0, &["clean"]);
 
-    let names = std::fs::read_dir(&node.dir).unwrap().map(|entry| entry.unwrap().path());
-    let snapshot = names.filter(|path| path.extension().is_some_and(|end| end == "snap")).max().unwrap();
-    let mut bytes = std::fs::read(&snapshot).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&snapshot, bytes).unwrap();
+    flip_in_snapshot(node);
     let (code, text) = run("verify", node);
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("snapshot-") && text.contains("chunk"), "{text}");
     // A lone node does not start on it either, and names the file.
     let mut node = cluster.nodes.remove(0);
     node.spawn();
-    wait_for("it refuses", &node, || node.log().contains("snapshot-") && node.log().contains("unusable"));
+    let words = ["snapshot-", "unusable", "raft-node verify"];
+    wait_for("it refuses", &node, || words.iter().all(|word| node.log().contains(word)));
+}
+
+/// Flips one bit in the middle of the newest snapshot, and tells which file that is.
+fn flip_in_snapshot(node: &Server) -> PathBuf {
+    let names = std::fs::read_dir(&node.dir).unwrap().map(|entry| entry.unwrap().path());
+    let snapshot = names.filter(|path| path.extension().is_some_and(|end| end == "snap")).max().unwrap();
+    let mut bytes = std::fs::read(&snapshot).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&snapshot, bytes).unwrap();
+    snapshot
+}
+
+fn expect_values(node: &Server, keys: std::ops::Range<usize>) {
+    let mut client = Client::connect(&node.resp).unwrap();
+    for key in keys {
+        let value = format!("{key:0>100}").into_bytes();
+        let found = client.call(&["GET", &format!("key:{key}")]).unwrap();
+        assert_eq!(found, Value::Bulk(Some(value)), "key {key} at n{}", node.id);
+    }
+}
+
+/// Bits that flip in a node's newest snapshot: it starts, serves nothing, deletes nothing, gets another one from its
+/// leader, applies its own log behind it, and is a node like any other.
+#[test]
+fn a_damaged_snapshot_is_replaced_by_the_leaders() {
+    let flags = [&SMALL_SEGMENTS[..], &["--snapshot-log-bytes", "64KiB"]].concat();
+    let mut cluster = Cluster::start(3, &flags);
+    let damaged = (cluster.leader() + 1) % 3;
+    write(&cluster.nodes[damaged], 0, 2000);
+    expect_everything_everywhere(&cluster);
+    wait_for("a snapshot", &cluster.nodes[damaged], || {
+        cluster.nodes[damaged].log().contains("snapshot taken")
+    });
+    for node in &mut cluster.nodes {
+        assert_eq!(node.terminate(), Some(0));
+    }
+    let snapshot = flip_in_snapshot(&cluster.nodes[damaged]);
+    let before = std::fs::read(&snapshot).unwrap();
+    assert!(matches!(verdict(&cluster.nodes[damaged]), Verdict::Corrupt(_)));
+
+    // Alone it waits: there is nothing to read yet, and the damaged file stays.
+    cluster.nodes[damaged].spawn();
+    let node = &cluster.nodes[damaged];
+    wait_for("it tells", node, || node.log().contains("the snapshot is damaged"));
+    wait_for("it answers", node, || node.status().is_some_and(|status| status["applied"] == 0));
+    assert!(!node.is_ready());
+    let problems = node.status().unwrap()["problems"].to_string();
+    assert!(problems.contains("its snapshot is damaged"), "{problems}");
+    let mut client = Client::connect(&node.resp).unwrap();
+    assert_eq!(client.call(&["CLIENT", "CONSISTENCY", "stale"]).unwrap(), Value::Simple("OK".to_owned()));
+    let read = client.call(&["GET", "key:7"]).unwrap();
+    assert!(matches!(read, Value::Error(_)), "a stale read of no state: {read:?}");
+    assert_eq!(std::fs::read(&snapshot).unwrap(), before);
+
+    for place in [(damaged + 1) % 3, (damaged + 2) % 3] {
+        cluster.nodes[place].spawn();
+    }
+    cluster.wait_ready(Duration::from_secs(20));
+    let node = &cluster.nodes[damaged];
+    wait_for("it is replaced", node, || node.log().contains("the damaged snapshot is replaced"));
+    write(node, 2000, 2050);
+    // It takes part again: with it alone beside it, any other node commits.
+    let other = (damaged + 2) % 3;
+    cluster.nodes[other].kill();
+    let leader = cluster.leader();
+    write(&cluster.nodes[leader], 2050, 2100);
+    expect_values(&cluster.nodes[damaged], 0..2100);
+    // And what it has now survives.
+    assert_eq!(cluster.nodes[damaged].terminate(), Some(0));
+    assert_eq!(verdict(&cluster.nodes[damaged]), Verdict::Clean);
+    cluster.nodes[damaged].spawn();
+    cluster.nodes[other].spawn();
+    cluster.wait_ready(Duration::from_secs(20));
+    expect_values(&cluster.nodes[damaged], 0..2100);
+    assert_eq!(cluster.nodes[damaged].log().matches("the snapshot is damaged").count(), 1);
 }

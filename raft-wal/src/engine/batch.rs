@@ -205,7 +205,9 @@ impl Engine {
     fn encode_mark(&mut self, mark: &SnapshotMark, batch: &mut Batch) {
         let last = mark.meta.last;
         let received = mark.received.then(|| self.dir.join(layout::snapshot_received(last)));
-        if last.index <= batch.state.mark.index {
+        // The marked one once more takes the place of its file, which could not be read.
+        let replaces = mark.received && last == batch.state.mark;
+        if last.index <= batch.state.mark.index && !replaces {
             // A slow snapshot that an install overtook: its file goes now or with the next compaction.
             batch.removes.extend(received);
             return;

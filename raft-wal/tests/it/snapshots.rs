@@ -95,3 +95,32 @@ fn files_without_a_mark_are_removed_and_older_ones_go_with_a_compaction() {
     assert!(!dir.path().join(layout::snapshot(old)).exists());
     assert!(dir.path().join(layout::snapshot(marked)).exists());
 }
+
+/// The marked snapshot's file was damaged, and a leader's of the same entry takes its place.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test plays the snapshot's writer")]
+fn the_marked_snapshot_received_once_more_replaces_its_file_and_keeps_the_log() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 10, 10));
+    let last = LogId::new(1, 8);
+    let (place, received) = (layout::snapshot(last), layout::snapshot_received(last));
+    let (place, received) = (dir.path().join(place), dir.path().join(received));
+    touch(&place);
+    write(&mut engine, &writes.mark(1, last, false, false));
+    std::fs::write(&received, b"another").unwrap();
+    write(&mut engine, &writes.mark(1, last, true, false));
+    assert_eq!(std::fs::read(&place).unwrap(), b"another");
+    assert!(!received.exists());
+    // One of another term is no such thing: it is refused, and what was received of it goes.
+    let foreign = LogId::new(2, 8);
+    let received = dir.path().join(layout::snapshot_received(foreign));
+    touch(&received);
+    write(&mut engine, &writes.mark(2, foreign, true, false));
+    assert!(!received.exists() && !dir.path().join(layout::snapshot(foreign)).exists());
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.recovered.snapshot, report.snapshots), (meta(last), vec![last]));
+    assert_eq!(contents(&engine).len(), 10);
+}

@@ -38,6 +38,7 @@ pub(super) fn message(message: &Message, snap: Option<&Snap>) -> u64 {
         Body::TimeoutNow => 0,
         Body::Removed { conf_id } => log_id(*conf_id),
         Body::Refill { start, after, promised } => number(start.0) + log_id(*after) + log_id(*promised),
+        Body::SnapshotNeeded { start, at_least } => number(start.0) + number(at_least.0),
         Body::ReadIndex { start, request } => number(start.0) + number(*request),
         Body::ReadIndexReply { start, request, index } => {
             number(start.0) + number(*request) + 1 + index.map_or(0, |index| number(index.0))

@@ -154,7 +154,8 @@ impl Ghost {
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
-            | Body::Removed { .. } => {}
+            | Body::Removed { .. }
+            | Body::SnapshotNeeded { .. } => {}
         }
     }
 
@@ -342,7 +343,8 @@ impl Ghost {
             | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. }
-            | Body::Removed { .. } => {}
+            | Body::Removed { .. }
+            | Body::SnapshotNeeded { .. } => {}
         }
         Ok(())
     }
@@ -368,7 +370,9 @@ impl Ghost {
             | Event::ConfCommitted { .. }
             | Event::Removed { .. }
             | Event::TransferEnded { .. }
-            | Event::Refilled { .. } => Ok(()),
+            | Event::Refilled { .. }
+            | Event::SnapshotWanted { .. }
+            | Event::SnapshotReplaced { .. } => Ok(()),
         }
     }
 
