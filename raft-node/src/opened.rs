@@ -61,7 +61,7 @@ impl<L, S: StateMachine> Opened<L, S> {
             begin_repair(&mut log).map_err(StartError::Log)?;
         }
         for rebuilt in &report.rebuilt {
-            warn!(%rebuilt, "a sealed segment's footer was damaged; its records are intact");
+            warn!(%rebuilt, "bytes of the log changed on this disk; no entry is lost, and what they told is known from elsewhere");
         }
         let snapshots = Arc::new(SnapshotStore::new(vfs, dir, cluster));
         let mut recovered = report.recovered;

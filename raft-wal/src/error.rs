@@ -147,6 +147,9 @@ pub enum CorruptionKind {
     /// A segment's header is unreadable.
     #[error("the segment header is unreadable")]
     SegmentHeader,
+    /// One of the two copies of a segment's header does not fit. The other one is enough.
+    #[error("this copy of the segment header does not fit")]
+    SegmentHeaderCopy,
     /// A segment's file is shorter or longer than it was made.
     #[error("the file has {found} bytes where {expected} are needed")]
     Length {

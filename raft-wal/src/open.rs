@@ -167,7 +167,7 @@ impl Opening<'_> {
     }
 
     fn resume(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
-        let Survey { mut names, log, tail, state, mark, notes, tail_unusable, .. } = survey;
+        let Survey { mut names, log, tail, state, mark, notes, unfit_headers, tail_unusable, .. } = survey;
         let file = Arc::clone(&last_segment(&log).file);
         if !tail_unusable && !ends_as_told(&log, state.last.index) {
             // Every checksum fits, and together they cannot have been written by us.
@@ -175,6 +175,7 @@ impl Opening<'_> {
         }
         configurations(self.dir, &log)?;
         self.remove_temporaries(&names)?;
+        self.restore_headers(&log, &unfit_headers)?;
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
         let current = match tail.scan.ending {
             Ending::Sealed { next_number, next_salt, .. } => {
@@ -232,6 +233,20 @@ impl Opening<'_> {
             founded: false,
         };
         Ok((engine, report))
+    }
+
+    /// Writes copies of headers that do not fit once more, from the other copy, so that the next bad byte finds two again.
+    ///
+    /// Crash meanwhile: the other copy stands in another sector and is not touched.
+    fn restore_headers(&self, log: &Log, unfit: &[(u64, u64, SegmentHeader)]) -> Result<(), WalError> {
+        for (number, at, header) in unfit {
+            let segment =
+                log.segments.iter().map(|segment| &segment.file).find(|file| file.number == *number);
+            let Some(SegmentFile { file, path, .. }) = segment.map(|file| &**file) else { continue };
+            file.write_at(&header.encode_copy(), *at).map_err(|error| WalError::io("write", path, error))?;
+            file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
+        }
+        Ok(())
     }
 
     /// Makes what the scan believed durable (rule 0), and cuts off an unfinished write.

@@ -309,7 +309,11 @@ fn parse_tagged<'a>(here: &'a [u8], offset: u64, stamp: &Stamp) -> Option<Record
         KIND_PAD => Header::Pad,
         _ => return None,
     };
-    let known_flags = if kind == KIND_MARK { FLAG_RESETS_LOG | FLAG_RESTATED } else { FLAG_SESSION };
+    let known_flags = match kind {
+        KIND_ENTRY => FLAG_SESSION,
+        KIND_MARK => FLAG_RESETS_LOG | FLAG_RESTATED,
+        _ => 0,
+    };
     if !fields.rest().is_empty() || flags & !known_flags != 0 {
         return None;
     }

@@ -17,8 +17,8 @@ pub struct OpenReport {
     pub torn: Option<Torn>,
     /// Acknowledged entries are lost here. Nothing was cut or changed; see [`Wal::begin_repair`](crate::Wal::begin_repair).
     pub damaged: Option<Damage>,
-    /// Sealed segments whose footer did not fit and which were read whole instead. No entry is lost, but this disk
-    /// changed bytes.
+    /// What did not fit and cost no entry: a sealed segment's footer, which was read whole instead, a header or one of its
+    /// copies, which is written again. This disk changed bytes.
     pub rebuilt: Vec<Corruption>,
     /// Names in the directory that are not ours. They were left alone.
     pub unknown_files: Vec<PathBuf>,

@@ -83,6 +83,8 @@ pub(crate) struct Survey {
     pub(crate) damage: Option<Damage>,
     /// Damaged bytes that cost no entry.
     pub(crate) notes: Vec<Corruption>,
+    /// Headers of which one copy is among them: the number, where that copy stands, and what it has to say.
+    pub(crate) unfit_headers: Vec<(u64, u64, SegmentHeader)>,
     /// Entries whose payloads were checked.
     pub(crate) entries: u64,
     /// The tail cannot be continued, although no entry is lost: go on in a new segment.
@@ -166,15 +168,15 @@ impl Reader<'_> {
             let footer = length / FOOTER_SHARE;
             file.will_read(length - footer, footer);
             let mut found = SegmentHeader::find(&path, &bytes)?;
-            if let Found::Live { header, both } = found {
+            if let Found::Live { header, unfit } = found {
                 if let Some((cluster, node)) = owner
                     && (header.cluster, header.node) != (cluster, node)
                 {
                     let (found_cluster, found_node) = (header.cluster, header.node);
                     return Err(WalError::Foreign { path, found_cluster, found_node, cluster, node });
                 }
-                if !both {
-                    self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+                if let Some(at) = unfit {
+                    self.notes.push(corruption(&path, at, CorruptionKind::SegmentHeaderCopy));
                 }
                 if header.number != *number {
                     found = Found::Unreadable; // A file under a wrong name.
@@ -293,7 +295,7 @@ impl Reader<'_> {
             if next_scan.rewrite_from > HEADER_BYTES as u64 {
                 self.notes.push(corruption(&next_path, 0, CorruptionKind::SegmentHeader));
             }
-            self.headers.insert(next_number, Found::Live { header: next_header, both: false });
+            self.headers.insert(next_number, Found::Live { header: next_header, unfit: None });
             self.entries += next_scan.entries;
             let tail = Tail {
                 header: next_header,
@@ -472,6 +474,7 @@ impl Reader<'_> {
             self.notes.push(corruption(path, hole.offset, hole.kind));
         }
         let mark = self.find_mark(&state, &joined)?;
+        let unfit_headers = self.unfit_headers();
         self.notes.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
         self.notes.dedup();
         let log = Log {
@@ -488,9 +491,18 @@ impl Reader<'_> {
             mark,
             damage,
             notes: self.notes,
+            unfit_headers,
             entries: self.entries,
             tail_unusable,
         })
+    }
+
+    fn unfit_headers(&self) -> Vec<(u64, u64, SegmentHeader)> {
+        let unfit = |(number, found): (&u64, &Found)| match found {
+            Found::Live { header, unfit: Some(at) } => Some((*number, *at, *header)),
+            Found::Live { unfit: None, .. } | Found::Blank | Found::Unreadable => None,
+        };
+        self.headers.iter().filter_map(unfit).collect()
     }
 
     /// The newest snapshot mark: the tail repeats it at its beginning, else the newest footer that has it.

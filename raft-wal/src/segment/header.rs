@@ -43,8 +43,8 @@ pub(crate) struct SegmentHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "a few of these live for the time of an open")]
 pub(crate) enum Found {
-    /// A header, and whether both copies are intact.
-    Live { header: SegmentHeader, both: bool },
+    /// A header, and where in the file its other copy stands if that one does not fit.
+    Live { header: SegmentHeader, unfit: Option<u64> },
     /// Nothing but zeroes: a prepared file.
     Blank,
     /// Something else.
@@ -58,6 +58,15 @@ impl SegmentHeader {
 
     /// All [`HEADER_BYTES`].
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let copy = self.encode_copy();
+        let mut out = vec![0; HEADER_BYTES];
+        out[..COPY_BYTES].copy_from_slice(&copy);
+        out[COPY_OFFSET..COPY_OFFSET + COPY_BYTES].copy_from_slice(&copy);
+        out
+    }
+
+    /// One of the two copies.
+    pub(crate) fn encode_copy(&self) -> Vec<u8> {
         let mut copy = Vec::with_capacity(COPY_BYTES);
         copy.extend_from_slice(&MAGIC);
         copy.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
@@ -74,10 +83,7 @@ impl SegmentHeader {
         copy.extend_from_slice(&self.state.encode());
         let checksum = checksum(&copy);
         copy[12..16].copy_from_slice(&checksum.to_le_bytes());
-        let mut out = vec![0; HEADER_BYTES];
-        out[..COPY_BYTES].copy_from_slice(&copy);
-        out[COPY_OFFSET..COPY_OFFSET + COPY_BYTES].copy_from_slice(&copy);
-        out
+        copy
     }
 
     /// Reads a header out of a segment's first bytes.
@@ -85,18 +91,18 @@ impl SegmentHeader {
     /// # Errors
     /// [`WalError::NewerFormat`] or [`WalError::UnknownFeatures`] of an intact header.
     pub(crate) fn find(path: &Path, bytes: &[u8]) -> Result<Found, WalError> {
-        let copies = [0, COPY_OFFSET].map(|at| bytes.get(at..at + COPY_BYTES));
-        let mut intact = Vec::with_capacity(2);
-        for copy in copies.into_iter().flatten() {
-            if let Some(header) = decode(path, copy)? {
-                intact.push(header);
+        let copy = |at: usize| match bytes.get(at..at + COPY_BYTES) {
+            Some(copy) => decode(path, copy),
+            None => Ok(None),
+        };
+        Ok(match (copy(0)?, copy(COPY_OFFSET)?) {
+            (Some(header), other) => {
+                let unfit = other.is_none_or(|other| other != header).then_some(COPY_OFFSET as u64);
+                Found::Live { header, unfit }
             }
-        }
-        Ok(match intact[..] {
-            [header] => Found::Live { header, both: false },
-            [header, other] => Found::Live { header, both: header == other },
-            _ if bytes.iter().all(|byte| *byte == 0) => Found::Blank,
-            _ => Found::Unreadable,
+            (None, Some(header)) => Found::Live { header, unfit: Some(0) },
+            (None, None) if bytes.iter().all(|byte| *byte == 0) => Found::Blank,
+            (None, None) => Found::Unreadable,
         })
     }
 }
@@ -167,7 +173,7 @@ pub(crate) mod tests {
         let bytes = header().encode();
         assert_eq!(bytes.len(), HEADER_BYTES);
         let found = SegmentHeader::find(Path::new("x"), &bytes).unwrap();
-        assert_eq!(found, Found::Live { header: header(), both: true });
+        assert_eq!(found, Found::Live { header: header(), unfit: None });
     }
 
     #[test]
@@ -177,10 +183,13 @@ pub(crate) mod tests {
             let mut bytes = bytes.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let found = SegmentHeader::find(Path::new("x"), &bytes).unwrap();
-            assert_eq!(found, Found::Live { header: header(), both: false }, "bit {bit}");
+            assert_eq!(found, Found::Live { header: header(), unfit: Some(0) }, "bit {bit}");
             bytes[COPY_OFFSET + 20] ^= 1;
             let found = SegmentHeader::find(Path::new("x"), &bytes).unwrap();
             assert_eq!(found, Found::Unreadable, "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let found = SegmentHeader::find(Path::new("x"), &bytes).unwrap();
+            assert_eq!(found, Found::Live { header: header(), unfit: Some(COPY_OFFSET as u64) });
         }
     }
 

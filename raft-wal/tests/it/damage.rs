@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use raft_core::{Entry, LogId, LogIndex, Term};
 use raft_wal::{
-    CorruptionKind, Dumped, Engine, Verdict, WalError, dump, layout, verify,
-    vfs::{Vfs, sim::SimVfs},
+    Corruption, CorruptionKind, Dumped, Engine, Verdict, WalError, dump, layout, verify,
+    vfs::{OsVfs, Vfs, sim::SimVfs},
 };
 use tempfile::{TempDir, tempdir};
 
@@ -376,4 +376,34 @@ fn one_pass_of_the_scrub_tells_damage_in_sealed_segments() {
     assert_eq!(corruption.kind, CorruptionKind::Payload(LogId::new(1, 5)));
     assert_eq!(corruption.path, path);
     assert!(engine.scrub().is_complete && engine.scrub().segments == 0, "nothing is read twice");
+}
+
+/// Either copy of any header: told with its place, and written again, so that the offline check has nothing to say.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test plays the bad medium")]
+fn a_copy_of_a_header_that_does_not_fit_is_told_and_written_again() {
+    for (number, at) in [(1, 0), (1, 2048), (2, 0), (2, 2048)] {
+        let dir = tempdir().unwrap();
+        let (mut engine, _) = open(dir.path());
+        let mut writes = Writes::default();
+        for n in 0..20 {
+            write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+        }
+        engine.close().unwrap();
+        let path = dir.path().join(layout::segment(number));
+        let whole = std::fs::read(&path).unwrap();
+        let mut bytes = whole.clone();
+        bytes[at + 60] ^= 4;
+        std::fs::write(&path, bytes).unwrap();
+        let told =
+            Corruption { path: path.clone(), offset: at as u64, kind: CorruptionKind::SegmentHeaderCopy };
+        let verified = verify(&OsVfs, dir.path()).unwrap();
+        assert_eq!(verified.verdict, Verdict::Corrupt(told.clone()));
+        let (engine, report) = open(dir.path());
+        assert_eq!((report.rebuilt, report.damaged), (vec![told], None));
+        assert_eq!(contents(&engine).len(), 100);
+        engine.close().unwrap();
+        assert_eq!(verify(&OsVfs, dir.path()).unwrap().verdict, Verdict::Clean);
+        assert_eq!(std::fs::read(&path).unwrap()[..4096], whole[..4096]);
+    }
 }

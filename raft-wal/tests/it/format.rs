@@ -53,6 +53,8 @@ impl State {
 struct Log {
     entries: BTreeMap<u64, Entry>,
     marks: Vec<(u64, u64, u8)>,
+    /// Term and index before the first entry.
+    start: (u64, u64),
     commits: Vec<State>,
     footers: usize,
     cuts: usize,
@@ -105,7 +107,9 @@ impl Segment<'_> {
     fn records(&self, mut chain: u64, log: &mut Log) -> (u64, Option<(u64, Vec<u8>, usize)>) {
         let mut at = 4096;
         let mut batch = (log.entries.clone(), Vec::new(), 0);
+        let mut start = log.start;
         let mut own: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        let mut reset = None;
         while at + 32 <= self.bytes.len() && u64_at(self.bytes, at) == self.tag() {
             let record = &self.bytes[at..];
             let (payload_bytes, words, flags) = (size(u64::from(u32_at(record, 12))), record[17], record[19]);
@@ -142,7 +146,15 @@ impl Segment<'_> {
                         (1, 1),
                         "its configuration's entry"
                     );
-                    batch.1.push((u64_at(record, 32), u64_at(record, 40), flags));
+                    let conf = Configuration::read(&payload[24..]);
+                    assert_eq!(conf, expected_configuration());
+                    let last = (u64_at(record, 32), u64_at(record, 40));
+                    if flags == 1 {
+                        batch.0.clear();
+                        own.clear();
+                        (start, reset) = (last, Some(last));
+                    }
+                    batch.1.push((last.0, last.1, flags));
                 }
                 5 => {
                     let (watermark, state) = (u64_at(record, 32), State::at(record, 40));
@@ -152,14 +164,16 @@ impl Segment<'_> {
                     log.entries = batch.0.clone();
                     log.marks.append(&mut batch.1);
                     log.cuts += std::mem::take(&mut batch.2);
-                    let last = log.entries.last_key_value().map_or((0, 0), |(index, e)| (e.term, *index));
+                    log.start = start;
+                    let last = log.entries.last_key_value().map_or(start, |(index, e)| (e.term, *index));
                     assert_eq!(state.last(), last, "the last entry of batch {}", state.batch());
+                    assert_eq!((state.0[7], state.0[8]), start, "the log's start");
                     log.commits.push(state);
                 }
                 6 => {
                     let state = State::at(record, 56);
                     assert_eq!((state.chain(), state.batch()), (before, log.commits.last().unwrap().batch()));
-                    self.footer(at, &own, log);
+                    self.footer(at, &own, reset, log);
                     return (chain, Some((u64_at(record, 32), record[40..56].to_vec(), end)));
                 }
                 7 => assert!(payload.iter().all(|byte| *byte == 0)),
@@ -171,7 +185,13 @@ impl Segment<'_> {
     }
 
     /// Section 4.
-    fn footer(&self, seal: usize, own: &BTreeMap<u64, (usize, usize)>, log: &mut Log) {
+    fn footer(
+        &self,
+        seal: usize,
+        own: &BTreeMap<u64, (usize, usize)>,
+        reset: Option<(u64, u64)>,
+        log: &mut Log,
+    ) {
         let trailer_at = self.bytes.len() - 64;
         let trailer = &self.bytes[trailer_at..];
         assert_eq!(&trailer[..8], b"RWALFOOT");
@@ -182,6 +202,7 @@ impl Segment<'_> {
         let body = &self.bytes[trailer_at - size(u64::from(u32_at(trailer, 12)))..trailer_at];
         assert_eq!(u32_at(trailer, 48), crc32fast::hash(body));
         let (first, count) = (u64_at(body, 0), size(u64_at(body, 8)));
+        assert_eq!((u64_at(body, 24), u64_at(body, 32)), reset.unwrap_or((u64::MAX, u64::MAX)), "the reset");
         let (runs, confs) = (size(u64_at(body, 48)), size(u64_at(body, 56)));
         assert_eq!(body.len(), 64 + 16 * (runs + confs) + 8 * count);
         let slots = &body[64 + 16 * (runs + confs)..];
@@ -208,6 +229,86 @@ impl Segment<'_> {
     }
 }
 
+/// Section 10.
+#[derive(Debug, Default, PartialEq)]
+struct Configuration {
+    flags: u8,
+    sets: [Vec<u64>; 4],
+    /// Id, incarnation, address.
+    members: Vec<(u64, u64, String)>,
+    /// Timeout and drift.
+    lease: Option<(u32, u32)>,
+}
+
+impl Configuration {
+    fn read(bytes: &[u8]) -> Configuration {
+        let mut rest = bytes;
+        let mut take = |count: usize| {
+            let (taken, left) = rest.split_at(count);
+            rest = left;
+            taken.to_vec()
+        };
+        let number = |bytes: Vec<u8>| bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        assert_eq!(take(1), [1], "the version");
+        let mut conf = Configuration { flags: take(1)[0], ..Configuration::default() };
+        for set in &mut conf.sets {
+            *set = (0..number(take(2))).map(|_| number(take(8))).collect();
+        }
+        for _ in 0..number(take(2)) {
+            let (id, incarnation, length) = (number(take(8)), number(take(8)), number(take(2)));
+            conf.members.push((id, incarnation, String::from_utf8(take(size(length))).unwrap()));
+        }
+        if conf.flags & 2 != 0 {
+            conf.lease = Some((u32_at(&take(4), 0), u32_at(&take(4), 0)));
+        }
+        assert!(rest.is_empty(), "{} bytes follow", rest.len());
+        conf
+    }
+}
+
+/// That of every mark here.
+fn expected_configuration() -> Configuration {
+    Configuration {
+        sets: [vec![1, 2, 3], vec![], vec![], vec![]],
+        members: [1, 2, 3].map(|id| (id, 0, format!("host{id}:7402"))).to_vec(),
+        ..Configuration::default()
+    }
+}
+
+#[test]
+fn a_reader_made_from_the_document_finds_every_part_of_a_configuration() {
+    let member = |id: u64, incarnation: u64| {
+        let address = format!("h\u{f6}st{id}");
+        (
+            raft_core::NodeId(id),
+            raft_core::Member { incarnation: raft_core::Incarnation(incarnation), address },
+        )
+    };
+    let ids = |ids: &[u64]| ids.iter().map(|id| raft_core::NodeId(*id)).collect();
+    let conf = raft_core::ConfState {
+        auto_leave: true,
+        voters: ids(&[300, 2]),
+        outgoing: ids(&[2, 7]),
+        learners: ids(&[9]),
+        learners_next: ids(&[7]),
+        members: [member(2, 5), member(7, 0), member(9, u64::MAX), member(300, 1)].into(),
+        lease: Some(raft_core::Lease { timeout_ms: 500, drift_ppm: 1000 }),
+    };
+    conf.validate().unwrap();
+    let expected = Configuration {
+        flags: 3,
+        sets: [vec![2, 300], vec![2, 7], vec![9], vec![7]],
+        members: vec![
+            (2, 5, "h\u{f6}st2".to_owned()),
+            (7, 0, "h\u{f6}st7".to_owned()),
+            (9, u64::MAX, "h\u{f6}st9".to_owned()),
+            (300, 1, "h\u{f6}st300".to_owned()),
+        ],
+        lease: Some((500, 1000)),
+    };
+    assert_eq!(Configuration::read(&conf.encode()), expected);
+}
+
 #[test]
 fn a_reader_made_from_the_document_finds_what_was_written() {
     let vfs = SimVfs::new();
@@ -216,7 +317,7 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
     let mut writes = Writes::default();
     let mut expected: BTreeMap<u64, Entry> = BTreeMap::new();
     let mut next = 1;
-    for n in 1..=60_u64 {
+    for n in 1..=100_u64 {
         let term = 1 + n / 9;
         let batch = if n % 7 == 0 {
             expected.split_off(&(next - 2));
@@ -258,6 +359,13 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
             snapshot_file(std::sync::Arc::new(vfs.clone()), dir, LogId::new(1, 3));
             write(&mut engine, &writes.mark(term, LogId::new(1, 3), false, false));
         }
+        if n == 40 {
+            // A leader's, which does not continue the log.
+            snapshot_file(std::sync::Arc::new(vfs.clone()), dir, LogId::new(term, 1000));
+            write(&mut engine, &writes.mark(term, LogId::new(term, 1000), false, true));
+            expected.clear();
+            next = 1001;
+        }
     }
     engine.close().unwrap();
 
@@ -283,9 +391,14 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
         }
     }
     assert!(number > 1 && log.footers as u64 == number - 1, "{number} segments, {} footers", log.footers);
-    assert_eq!(log.cuts, 8);
-    assert_eq!(log.marks[0], (1, 3, 0));
-    assert!(log.marks[1..].iter().all(|mark| *mark == (1, 3, 2)), "repeated at the head of each segment");
+    assert_eq!(log.cuts, 14);
+    let reset = log.marks.iter().position(|mark| mark.2 == 1).unwrap();
+    let (before, behind) = log.marks.split_at(reset);
+    assert_eq!((before[0], behind[0]), ((1, 3, 0), (5, 1000, 1)));
+    assert!(before.len() > 1 && behind.len() > 1, "repeated at the head of each segment: {:?}", log.marks);
+    assert!(before[1..].iter().all(|mark| *mark == (1, 3, 2)));
+    assert!(behind[1..].iter().all(|mark| *mark == (5, 1000, 2)));
+    assert_eq!(log.start, (5, 1000));
     assert_eq!(log.entries, expected);
 }
 
@@ -305,6 +418,7 @@ fn a_reader_made_from_the_document_finds_the_content_of_a_snapshot() {
     assert_eq!((u64_at(header, 72), u64_at(header, 80)), (1, 1), "the entry of the configuration");
     let (checked, configuration) = (header.len() - 4, 96 + size(u32_at(header, 88).into()));
     assert!(configuration > 96 && header[configuration..checked].iter().all(|byte| *byte == 0));
+    assert_eq!(Configuration::read(&header[96..configuration]), expected_configuration());
     let header_checksum = u32_at(header, checked);
     assert_eq!(header_checksum, crc32fast::hash(&header[..checked]));
 
@@ -349,6 +463,8 @@ fn a_reader_made_from_the_document_finds_whose_directory_it_is() {
     assert_eq!((bytes[48..64].to_vec(), u32_at(&bytes, 64)), (0xabc_u128.to_le_bytes().to_vec(), 3));
     let (end, configuration) = (bytes.len() - 4, 72 + size(u32_at(&bytes, 68).into()));
     assert!(configuration > 72 && bytes[configuration..end].iter().all(|byte| *byte == 0));
+    let founding = Configuration::read(&bytes[72..configuration]);
+    assert_eq!((&founding.sets[0][..], founding.members.len()), (&[1][..], 1));
     assert_eq!(end, configuration.next_multiple_of(8) + 4);
     assert_eq!(u32_at(&bytes, end), crc32fast::hash(&bytes[..end]));
 }
