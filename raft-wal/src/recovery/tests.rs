@@ -104,6 +104,43 @@ fn nothing_behind_the_last_batch_is_clean() {
     assert_eq!(Built::with(0).scan().ending, Ending::Clean);
 }
 
+/// Bytes made to fit every checksum of their own: what contradicts the batches before is not believed all the same.
+#[test]
+fn a_commit_record_that_continues_the_chain_or_the_count_alone_closes_no_batch() {
+    for (chain, back) in [(1, 0), (0, 1)] {
+        let mut built = Built::with(3);
+        let end = built.bytes.len();
+        built.encoder().entry(&entry(4));
+        let mut state = State { last: LogId::new(1, 4), ..built.state };
+        state.batch += 1 - back;
+        built.chain ^= chain;
+        built.encoder().commit(3, state);
+        let scan = built.scan();
+        assert_eq!((scan.closed, Built::last_of(&scan), scan.end), (3, 3, end as u64), "{chain} {back}");
+        assert!(matches!(scan.ending, Ending::Torn { .. }), "{chain} {back}: {:?}", scan.ending);
+    }
+}
+
+#[test]
+fn a_seal_that_does_not_continue_the_last_batch_seals_nothing() {
+    let harms: [fn(&mut Built); 3] = [
+        |built| built.chain ^= 1,
+        |built| {
+            built.encoder().entry(&entry(4));
+        },
+        |built| built.state.batch -= 1,
+    ];
+    for (which, harm) in harms.into_iter().enumerate() {
+        let mut built = Built::with(3);
+        let end = built.bytes.len();
+        harm(&mut built);
+        built.seal();
+        let scan = built.scan();
+        assert_eq!((scan.closed, scan.end), (3, end as u64), "{which}");
+        assert!(matches!(scan.ending, Ending::Torn { .. }), "{which}: {:?}", scan.ending);
+    }
+}
+
 #[test]
 fn a_former_life_of_the_file_is_clean() {
     let mut former = Built::with(5);
