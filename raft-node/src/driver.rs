@@ -469,7 +469,8 @@ impl<S: Send + 'static> Driver<S> {
                     checksum: forward.checksum,
                     session: forward.session,
                 };
-                self.replica.propose_forwarded(now, proposal, waiter);
+                let first = forward.kind == FORWARD_FIRST;
+                self.replica.propose_forwarded(now, origin.node, first, proposal, waiter);
             }
             NetEvent::ForwardReply { from, reply } => {
                 let outcome = decode_outcome(reply.outcome);
@@ -561,7 +562,7 @@ impl<S: Send + 'static> Driver<S> {
             forward.to,
             Forward {
                 request: forward.request,
-                kind: FORWARD_COMMAND,
+                kind: if forward.first { FORWARD_FIRST } else { FORWARD_COMMAND },
                 session: proposal.session,
                 checksum: proposal.checksum,
                 payload: proposal.payload.clone(),
@@ -634,7 +635,7 @@ pub(crate) fn peer_infos(conf: &ConfState, me: NodeId) -> BTreeMap<NodeId, PeerI
         .collect()
 }
 
-/// The only kind of forward of this release.
+/// A command behind others that are not answered yet.
 const FORWARD_COMMAND: u8 = 1;
 
 async fn sleep_until(at: Option<Instant>) {
@@ -643,3 +644,5 @@ async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+/// A command behind none: see [`replica::Forward::first`].
+const FORWARD_FIRST: u8 = 2;
