@@ -599,12 +599,12 @@ impl<S: Send + 'static> Driver<S> {
         }
     }
 
-    /// Asks the most advanced connected voter to take over.
+    /// Asks the most advanced of the voters that answer to take over.
     fn hand_over(&mut self, now: Now) {
         if self.replica.raft().role() != RoleKind::Leader {
             return;
         }
-        if let Some(to) = self.replica.successor() {
+        if let Some(to) = self.replica.successor(now) {
             info!(%to, "handing over leadership");
             self.replica.transfer_leadership(now, to);
         }

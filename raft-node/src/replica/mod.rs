@@ -70,6 +70,9 @@ impl Default for Limits {
     }
 }
 
+/// A voter that was heard no later than this ago may take over: three heartbeats and a little.
+const SUCCESSOR_HEARD_MS: u64 = 350;
+
 /// One node's decisions.
 #[derive(Debug)]
 pub struct Replica<W, R> {
@@ -141,12 +144,16 @@ impl<W, R> Replica<W, R> {
         self.raft.transfer_leadership(now, to).is_ok()
     }
 
-    /// Who should lead if this node leaves: the voter whose log is the furthest.
-    pub fn successor(&self) -> Option<NodeId> {
+    /// Who should lead if this node leaves: of the voters that answered lately, the one whose log is the furthest. Right
+    /// after the death of one, its log is as far as any.
+    pub fn successor(&self, now: Now) -> Option<NodeId> {
         let voters = &self.raft.conf().voters;
         let peers =
             self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
-        peers.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| id)
+        let answered_lately = |heard_at: Instant| now.instant <= heard_at.plus_millis(SUCCESSOR_HEARD_MS);
+        let rank =
+            |peer: &raft_core::PeerStatus| (answered_lately(peer.heard_at), peer.matched, peer.heard_at);
+        peers.max_by_key(|(_, peer)| rank(peer)).map(|(id, _)| id)
     }
 
     /// Takes a command of a client of this node: into the log if this node leads, on to the leader if another does,

@@ -442,7 +442,7 @@ impl World {
                 Ok(())
             }
             Local::Transfer => {
-                if let Some(to) = replica.successor() {
+                if let Some(to) = replica.successor(now) {
                     replica.transfer_leadership(now, to);
                     self.coverage.note(Mark::Handover);
                 }
