@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         let key = arg(1);
         Ok(match spec.verb {
             Verb::Get => self.value(key),
-            Verb::Mget => Reply::Array(args[1..].iter().map(|key| self.value(key)).collect()),
+            Verb::Mget => Reply::array(args[1..].iter().map(|key| self.value(key))),
             Verb::Strlen => Reply::count(self.get(key).map_or(0, |view| view.value.len())),
             Verb::Getrange | Verb::Substr => {
                 let (start, end) = (integer_arg(arg(2))?, integer_arg(arg(3))?);
@@ -63,11 +63,10 @@ impl<'a> Reader<'a> {
             Verb::Keys => {
                 let found = |view: &View<'_>| !view.meta.is_due(self.now) && glob::matches(key, view.key);
                 let records = (0..SHARDS).flat_map(|shard| self.store.sorted(shard));
-                Reply::Array(
+                Reply::array(
                     records
                         .filter(|(_, record)| found(&record.view()))
-                        .map(|(_, record)| Reply::bulk(record.key()))
-                        .collect(),
+                        .map(|(_, record)| Reply::bulk(record.key())),
                 )
             }
             Verb::Scan => scan::answer(self.store, self.now, &args[1..])?,

@@ -2,13 +2,20 @@
 
 use raft_core::LogIndex;
 
-use super::{Class, Kv, Reply, Verb, table, write::is};
+use super::{
+    Class, Kv, Reply, Verb,
+    reply::{REPLY_BYTES_MAX, TOO_LARGE},
+    table,
+    write::is,
+};
 
 impl Kv {
     /// Runs all of the commands, or none.
     ///
     /// A watched key has changed if its modification index is not the one it had when it was watched. A command that
-    /// fails gives its error as its element, and the others are run: as in Redis, there is no rolling back.
+    /// fails gives its error as its element, and the others are run: as in Redis, there is no rolling back. So does one
+    /// whose reply would make all of them too large: it is not run, since every node would have to hold them at once, and
+    /// again whenever it replays the log.
     pub(super) fn transaction(&mut self, watched: &[(&[u8], LogIndex)], commands: &[Vec<&[u8]>]) -> Reply {
         // A key that is due but was not removed yet has changed: it is gone. Removed, it shows that by its index.
         for (key, _) in watched {
@@ -17,21 +24,39 @@ impl Kv {
         if watched.iter().any(|(key, index)| self.modification_index(key) != *index) {
             return Reply::NullArray;
         }
-        let mut step = 0;
+        let (mut step, mut left) = (0, REPLY_BYTES_MAX);
         let run = |words: &Vec<&[u8]>| {
             step += 1;
-            self.run(words, step).unwrap_or_else(|error| error)
+            let reply = self.run(words, step, left).unwrap_or_else(|error| error);
+            left = left.saturating_sub(reply.size_bytes());
+            reply
         };
         Reply::Array(commands.iter().map(run).collect())
     }
 
-    fn run(&mut self, words: &[&[u8]], step: u64) -> Result<Reply, Reply> {
+    /// Runs one of them, if its reply has at most about `room` bytes.
+    fn run(&mut self, words: &[&[u8]], step: u64, room: usize) -> Result<Reply, Reply> {
         let spec = table::check(words)?;
         match spec.class() {
+            Class::Write if self.old_value_bytes(spec.verb, words) > room => Err(TOO_LARGE),
             Class::Write => self.write(words),
-            Class::Read => Ok(self.reader(step).answer(spec, words)),
+            Class::Read => {
+                let reply = self.reader(step).answer(spec, words);
+                if reply.size_bytes() > room { Err(TOO_LARGE) } else { Ok(reply) }
+            }
             Class::Connection => self.plain(spec.verb, words),
         }
+    }
+
+    /// How much of the value before a write answers, at most.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others answer with a number or a status")]
+    fn old_value_bytes(&self, verb: Verb, words: &[&[u8]]) -> usize {
+        let key = match (verb, words) {
+            (Verb::Set, [_, key, _, options @ ..]) if options.iter().any(|option| is(option, "GET")) => key,
+            (Verb::Getset | Verb::Getdel | Verb::Getex, [_, key, ..]) => key,
+            _ => return 0,
+        };
+        self.store.get(key, self.time).map_or(0, |view| view.value.len())
     }
 
     /// The few commands that touch no key and yet make sense in the middle of a transaction.

@@ -194,8 +194,8 @@ impl Session {
             Verb::Client if client_command::changes_replies(&args) => client_command::reply_mode(self, &args),
             Verb::Exec => match self.transaction.execute(shared.options.requests.request_bytes_max) {
                 Execution::Refused(reply) => Action::Reply(reply),
-                Execution::Local(commands) => Action::Reply(Reply::Array(
-                    commands.iter().map(|command| self.answer(&command.args, shared)).collect(),
+                Execution::Local(commands) => Action::Reply(Reply::array(
+                    commands.iter().map(|command| self.answer(&command.args, shared)),
                 )),
                 Execution::Entry { payload, commands } => Action::Execute { payload, commands },
             },
