@@ -54,6 +54,9 @@ pub struct Status {
     /// Keys in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
+    /// Those of them that have a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiring: Option<u64>,
     /// Memory the store uses, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
@@ -214,6 +217,7 @@ pub(crate) mod tests {
             start_number: StartNumber(2),
             incarnation: Incarnation(u64::MAX),
             keys: Some(7),
+            expiring: Some(2),
             memory_bytes: None,
             memory_bytes_max: None,
             segments: None,

@@ -21,6 +21,8 @@ pub(super) struct Reader<'a> {
     pub(super) store: &'a Store,
     /// Replicated time: keys due by then are not seen.
     pub(super) now: Timestamp,
+    /// What the time is for those who are shown how much of it is left.
+    pub(super) clock: Timestamp,
     /// Where `RANDOMKEY` begins to look.
     pub(super) random: u64,
 }
@@ -90,7 +92,7 @@ impl<'a> Reader<'a> {
         Reply::Integer(match self.get(key).map(|view| view.meta.deadline) {
             None => -2,
             Some(None) => -1,
-            Some(Some(at)) => i64::try_from(shown(at.0, self.now.0)).unwrap_or(i64::MAX),
+            Some(Some(at)) => i64::try_from(shown(at.0, self.clock.0)).unwrap_or(i64::MAX),
         })
     }
 

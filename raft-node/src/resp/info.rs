@@ -255,8 +255,10 @@ fn raft(facts: &Facts<'_>) -> Fields {
 fn keyspace(facts: &Facts<'_>) -> Fields {
     match facts.status.keys {
         None | Some(0) => Vec::new(),
-        // How many of them expire takes a look at the store; tools only want the field.
-        Some(keys) => fields([("db0", format!("keys={keys},expires=0,avg_ttl=0"))]),
+        Some(keys) => {
+            let expiring = facts.status.expiring.unwrap_or(0);
+            fields([("db0", format!("keys={keys},expires={expiring},avg_ttl=0"))])
+        }
     }
 }
 

@@ -64,6 +64,7 @@ fn status() -> Status {
         start_number: StartNumber(1),
         incarnation: Incarnation(1),
         keys: None,
+        expiring: None,
         memory_bytes: None,
         memory_bytes_max: None,
         segments: None,
