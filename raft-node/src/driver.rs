@@ -48,6 +48,8 @@ pub(crate) enum Waiter {
         reply: oneshot::Sender<Result<Bytes, ClientError>>,
         /// Gives its bytes back to the budget.
         permit: Permit,
+        /// What replies may hold until their clients take them.
+        replies: Arc<Budget>,
     },
     /// Another node, on behalf of a client of its own.
     Peer {
@@ -73,10 +75,10 @@ impl Waiter {
     /// Ends the wait.
     pub(crate) fn answer(self, result: Result<Bytes, ClientError>) {
         match self {
-            Waiter::Local { reply, permit } => {
+            Waiter::Local { reply, permit, replies } => {
                 drop(permit);
                 // The client may have gone.
-                let _ = reply.send(result);
+                let _ = reply.send(result.and_then(|bytes| replies.lend(bytes)));
             }
             Waiter::Peer { origin, request, transport } => {
                 let outcome = encode_outcome(replica::ForwardOutcome::of(result));
@@ -124,7 +126,9 @@ fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
     }
 }
 
-/// Bytes of commands that clients of this node wait for. A command beyond the bound is refused at once.
+/// Bytes that clients of this node hold: of the commands they wait for, or of replies they have not taken. A command
+/// beyond the bound is refused at once. A reply beyond it is lost, and its client told that the outcome is not known:
+/// a command of a few bytes may be answered with megabytes, and its client may have many under way.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
@@ -156,6 +160,29 @@ impl Drop for Permit {
         self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+    /// A reply that holds its share for as long as it is kept.
+    fn lend(self: &Arc<Self>, reply: Bytes) -> Result<Bytes, ClientError> {
+        if reply.len() < LENT_BYTES_MIN {
+            return Ok(reply);
+        }
+        let permit = self.acquire(reply.len()).ok_or(ClientError::OutcomeUnknown)?;
+        Ok(Bytes::from_owner(Lent { reply, _permit: permit }))
+    }
+}
+
+/// Smaller replies are not counted: there are only so many commands under way.
+const LENT_BYTES_MIN: usize = 16 << 10;
+
+struct Lent {
+    reply: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.reply
+    }
 
 /// What reaches the driver from this process. Bounded by what it was asked for: by the budget of clients' bytes, by
 /// the reads and writes under way.
@@ -644,5 +671,20 @@ async fn sleep_until(at: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
-/// A command behind none: see [`replica::Forward::first`].
-const FORWARD_FIRST: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_that_nobody_takes_are_bounded_and_make_room_when_they_are_taken() {
+        let budget = Budget::new(3 * LENT_BYTES_MIN);
+        let reply = || budget.lend(Bytes::from(vec![b'x'; LENT_BYTES_MIN]));
+        let held: Vec<Bytes> = (0..3).map(|_| reply().unwrap()).collect();
+        assert_eq!(held[0].len(), LENT_BYTES_MIN);
+        assert_eq!(reply(), Err(ClientError::OutcomeUnknown));
+        assert!(budget.lend(Bytes::from_static(b"+OK")).is_ok(), "small ones always fit");
+        drop(held);
+        assert!(reply().is_ok());
+    }
+}

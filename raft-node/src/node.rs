@@ -57,6 +57,9 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
+    /// Bytes of large replies that clients of this node may have waiting; what finds no room beyond it is lost, and its
+    /// client told [`ClientError::OutcomeUnknown`].
+    pub reply_bytes_max: usize,
     /// The product's defaults for a node with its data in `data_dir`.
     #[must_use]
     pub fn new(id: NodeId, data_dir: PathBuf) -> NodeConfig {
@@ -76,6 +79,7 @@ impl NodeConfig {
     }
 }
 
+            reply_bytes_max: 512 << 20,
 /// A running node. Cloning it gives another handle to the same one.
 pub struct Node<S> {
     inputs: mpsc::UnboundedSender<DriverInput<S>>,
@@ -85,6 +89,7 @@ pub struct Node<S> {
 }
 
 impl<S> Clone for Node<S> {
+    replies: Arc<Budget>,
     fn clone(&self) -> Node<S> {
         Node {
             inputs: self.inputs.clone(),
@@ -94,6 +99,7 @@ impl<S> Clone for Node<S> {
         }
     }
 }
+            replies: Arc::clone(&self.replies),
 
 impl<S> std::fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -275,6 +281,7 @@ impl<S: StateMachine> Node<S> {
     /// What the start found.
     #[must_use]
     pub fn started(&self) -> &Started {
+            replies: Budget::new(config.reply_bytes_max),
         &self.shared.started
     }
 
@@ -295,7 +302,8 @@ impl<S: StateMachine> Node<S> {
             let _ = reply.send(Err(ClientError::Busy));
             return receiver;
         };
-        let input = DriverInput::Propose(Proposal::new(payload), Waiter::Local { reply, permit });
+        let waiter = Waiter::Local { reply, permit, replies: Arc::clone(&self.replies) };
+        let input = DriverInput::Propose(Proposal::new(payload), waiter);
         if let Err(mpsc::error::SendError(DriverInput::Propose(_, waiter))) = self.inputs.send(input) {
             waiter.answer(Err(ClientError::ShuttingDown));
         }
