@@ -101,6 +101,9 @@ fn encode_outcome(outcome: replica::ForwardOutcome) -> ForwardOutcome {
         replica::ForwardOutcome::Failed(ClientError::OutOfMemory) => {
             ForwardOutcome::Refused(OUT_OF_MEMORY.to_owned())
         }
+        replica::ForwardOutcome::Failed(ClientError::DiskFull) => {
+            ForwardOutcome::Refused(DISK_FULL.to_owned())
+        }
         // Whatever else it may be called, this claims least.
         replica::ForwardOutcome::Failed(
             ClientError::OutcomeUnknown
@@ -112,6 +115,7 @@ fn encode_outcome(outcome: replica::ForwardOutcome) -> ForwardOutcome {
 }
 
 const OUT_OF_MEMORY: &str = "memory limit reached";
+const DISK_FULL: &str = "no space left for the log";
 
 fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
     match outcome {
@@ -122,6 +126,9 @@ fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
         ForwardOutcome::TooLarge { limit } => replica::ForwardOutcome::Failed(ClientError::TooLarge {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
         }),
+        ForwardOutcome::Refused(why) if why == DISK_FULL => {
+            replica::ForwardOutcome::Failed(ClientError::DiskFull)
+        }
         ForwardOutcome::Refused(_) => replica::ForwardOutcome::Failed(ClientError::OutOfMemory),
     }
 }
@@ -153,13 +160,6 @@ impl Budget {
         // A single command always fits an idle node.
         if before > 0 && before.saturating_add(bytes) > self.limit { None } else { Some(permit) }
     }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
     /// A reply that holds its share for as long as it is kept.
     fn lend(self: &Arc<Self>, reply: Bytes) -> Result<Bytes, ClientError> {
@@ -183,6 +183,13 @@ impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
         &self.reply
     }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
 
 /// What reaches the driver from this process. Bounded by what it was asked for: by the budget of clients' bytes, by
 /// the reads and writes under way.
@@ -265,6 +272,8 @@ impl Clock {
 const TURN_INPUTS_MAX: usize = 1024;
 /// The state is published at most this often: status is for people and scrapers, not for the hot path.
 const PUBLISH_APART: Duration = Duration::from_millis(20);
+/// Between the failure of sending a snapshot and the next try.
+const SNAPSHOT_APART: Duration = Duration::from_secs(1);
 /// How long a leaving leader waits for its successor.
 const HANDOVER: Duration = Duration::from_millis(500);
 
@@ -528,7 +537,13 @@ impl<S: Send + 'static> Driver<S> {
             NetEvent::SnapshotSent { to, .. } => info!(%to, "snapshot sent"),
             NetEvent::SnapshotFailed { to, epoch, error } => {
                 warn!(%to, %error, "snapshot not sent");
-                self.input(now, Input::SnapshotFailed { to, epoch });
+                // It is sent again as soon as the core is told; a receiver without room on its disk would be kept busy
+                // writing what there is room for.
+                let inputs = self.inputs_tx.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SNAPSHOT_APART).await;
+                    let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
+                });
             }
             NetEvent::Founding { from, message, .. } => {
                 let members = &self.replica.raft().conf().members;
@@ -664,6 +679,8 @@ pub(crate) fn peer_infos(conf: &ConfState, me: NodeId) -> BTreeMap<NodeId, PeerI
 
 /// A command behind others that are not answered yet.
 const FORWARD_COMMAND: u8 = 1;
+/// A command behind none: see [`replica::Forward::first`].
+const FORWARD_FIRST: u8 = 2;
 
 async fn sleep_until(at: Option<Instant>) {
     match at {

@@ -31,6 +31,9 @@ pub enum ClientError {
     /// The state machine holds as much as it may: only commands that free memory are taken.
     #[error("memory limit reached")]
     OutOfMemory,
+    /// There is no space left for the log on the only disk it is written to: only commands that free memory are taken.
+    #[error("no space left for the log")]
+    DiskFull,
     /// The node is leaving.
     #[error("the node is shutting down")]
     ShuttingDown,

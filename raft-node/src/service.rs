@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -51,6 +51,9 @@ struct Inner {
     behind_time: BehindTime,
     leader_time: Mutex<LeaderTime>,
     freshness: Freshness,
+    /// When the disk was last looked at, in milliseconds after `started`, and whether it was full.
+    disk_looked_at_ms: AtomicU64,
+    disk_full: AtomicBool,
     started: Instant,
 }
 
@@ -94,6 +97,8 @@ impl Service {
             behind_time: BehindTime::default(),
             leader_time: Mutex::default(),
             freshness: Freshness::new(),
+            disk_looked_at_ms: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
             started,
         }))
     }
@@ -189,7 +194,24 @@ impl Service {
         let used = self.0.figures.size_bytes.load(Ordering::Relaxed);
         used > self.0.memory_bytes_max && needs_memory(payload)
     }
+
+    /// Whether the only disk that could take this has no room for the log's next file. What is left of the present one is
+    /// for deletes. With other voters, one of them leads when this node's disk is full.
+    fn has_no_disk(&self, node: &Node<Store>, payload: &[u8]) -> bool {
+        let inner = &*self.0;
+        let now = u64::try_from(inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now >= inner.disk_looked_at_ms.load(Ordering::Relaxed).saturating_add(DISK_LOOKS_APART_MS) {
+            inner.disk_looked_at_ms.store(now, Ordering::Relaxed);
+            inner.disk_full.store(node.log_stats().full, Ordering::Relaxed);
+        }
+        inner.disk_full.load(Ordering::Relaxed)
+            && node.inspect().conf.voters.len() == 1
+            && needs_memory(payload)
+    }
 }
+
+/// How old the answer to whether the disk is full may be, in milliseconds.
+const DISK_LOOKS_APART_MS: u64 = 100;
 
 /// A leader's clock that is further off is worth a word, in milliseconds.
 const CLOCK_AHEAD_MS_MAX: u64 = 1000;
@@ -229,6 +251,9 @@ impl Backend for Service {
         let Some(node) = self.0.node.get() else { return ReplyFuture::ready(Err(ClientError::NoLeader)) };
         if self.is_over_memory(&payload) {
             return ReplyFuture::ready(Err(ClientError::OutOfMemory));
+        }
+        if self.has_no_disk(node, &payload) {
+            return ReplyFuture::ready(Err(ClientError::DiskFull));
         }
         ReplyFuture::write(node.submit(payload))
     }
@@ -275,7 +300,9 @@ impl Backend for Service {
         let now = node.inspect();
         let log = node.log_stats();
         let started = node.started();
-        let ready = now.leader.is_some() && now.applied >= now.commit;
+        // A leader without room can still answer reads; whoever follows without room falls behind.
+        let cannot_follow = log.full && now.role != RoleKind::Leader;
+        let ready = now.leader.is_some() && now.applied >= now.commit && !cannot_follow;
         let mut problems = Vec::new();
         if log.full {
             problems.push(format!("{}: no space left for the log", inner.id));
@@ -308,7 +335,7 @@ impl Backend for Service {
             last_index: now.last,
             snapshot_index: now.snapshot,
             ready,
-            not_ready_reason: None,
+            not_ready_reason: cannot_follow.then(|| "no space left for the log".to_owned()),
             uptime_s: inner.started.elapsed().as_secs(),
             fsync_p50_us: log.fsync_p50_us,
             fsync_p99_us: log.fsync_p99_us,
@@ -322,6 +349,7 @@ impl Backend for Service {
             memory_bytes_max: Some(inner.memory_bytes_max),
             segments: Some(log.segments),
             log_bytes: Some(log.segment_bytes),
+            log_full: log.full,
             problems,
             ..empty(inner.id)
         }
@@ -437,6 +465,7 @@ fn empty(id: NodeId) -> Status {
         memory_bytes_max: None,
         segments: None,
         log_bytes: None,
+        log_full: false,
         problems: Vec::new(),
     }
 }

@@ -69,6 +69,9 @@ pub struct Status {
     /// Bytes of those files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<u64>,
+    /// No space is left on its disk for the next file of the log.
+    #[serde(default)]
+    pub log_full: bool,
     /// What is wrong, one sentence each; empty when all is well.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -222,6 +225,7 @@ pub(crate) mod tests {
             memory_bytes_max: None,
             segments: None,
             log_bytes: None,
+            log_full: false,
             problems: vec!["n3 unreachable for 12 s".to_owned()],
         }
     }

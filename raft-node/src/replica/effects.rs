@@ -90,7 +90,8 @@ impl ForwardOutcome {
                 error @ (ClientError::Busy
                 | ClientError::OutcomeUnknown
                 | ClientError::TooLarge { .. }
-                | ClientError::OutOfMemory),
+                | ClientError::OutOfMemory
+                | ClientError::DiskFull),
             ) => ForwardOutcome::Failed(error),
         }
     }

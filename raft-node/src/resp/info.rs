@@ -160,7 +160,7 @@ fn persistence(facts: &Facts<'_>) -> Fields {
             facts.status.applied.0.saturating_sub(facts.status.snapshot_index.0).to_string(),
         ),
         ("aof_enabled", "1".into()),
-        ("aof_last_write_status", "ok".into()),
+        ("aof_last_write_status", if facts.status.log_full { "err" } else { "ok" }.into()),
         ("aof_current_size", facts.status.log_bytes.unwrap_or(0).to_string()),
         ("fsync_p50_us", facts.status.fsync_p50_us.to_string()),
         ("fsync_p99_us", facts.status.fsync_p99_us.to_string()),

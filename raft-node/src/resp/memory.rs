@@ -112,6 +112,7 @@ impl Backend for MemoryBackend {
             memory_bytes_max: None,
             segments: None,
             log_bytes: None,
+            log_full: false,
             problems: Vec::new(),
         }
     }

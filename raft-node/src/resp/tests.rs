@@ -355,6 +355,7 @@ async fn failures_are_told_apart() {
         (ClientError::NoLeader, "-CLUSTERDOWN no leader: "),
         (ClientError::Busy, "-BUSY "),
         (ClientError::OutcomeUnknown, "-UNKNOWN "),
+        (ClientError::DiskFull, "-MISCONF no space left "),
         (ClientError::OutOfMemory, "-OOM command not allowed when used memory > 'maxmemory'.\r\n"),
         (ClientError::ShuttingDown, "-CLUSTERDOWN "),
     ] {

@@ -69,6 +69,7 @@ fn status() -> Status {
         memory_bytes_max: None,
         segments: None,
         log_bytes: None,
+        log_full: false,
         problems: Vec::new(),
     }
 }
