@@ -17,6 +17,7 @@ use super::{
     parser::integer,
     raft_command,
     transaction::{Execution, Queued, Transaction},
+    unsupported,
 };
 use crate::kv::{
     self, Class, Protocol, Reply, Verb, request,
@@ -149,7 +150,7 @@ impl Session {
             }
             Err(refusal) => {
                 self.transaction.refuse();
-                return Action::Reply(refusal);
+                return Action::Reply(unsupported::refusal(&args).unwrap_or(refusal));
             }
         };
         self.client.ran(spec.verb);
