@@ -140,8 +140,15 @@ fn clients(facts: &Facts<'_>) -> Fields {
 fn memory(facts: &Facts<'_>) -> Fields {
     let human = |bytes: u64| {
         #[allow(clippy::cast_precision_loss, reason = "shown with two digits")]
-        let mib = bytes as f64 / 1_048_576.0;
-        format!("{mib:.2}M")
+        let (bytes, mut unit, mut shown) = (bytes as f64, "B", bytes as f64);
+        for (next, size) in
+            [("K", 1_024.0), ("M", 1_048_576.0), ("G", 1_073_741_824.0), ("T", 1_099_511_627_776.0)]
+        {
+            if bytes >= size {
+                (unit, shown) = (next, bytes / size);
+            }
+        }
+        format!("{shown:.2}{unit}")
     };
     fields([
         ("used_memory", facts.status.memory_bytes.unwrap_or(0).to_string()),
