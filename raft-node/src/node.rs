@@ -1,6 +1,11 @@
 //! The library: start a node around a state machine and talk to it through a cloneable handle.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use raft_core::{
@@ -52,14 +57,14 @@ pub struct NodeConfig {
     pub entry_bytes_max: usize,
     /// Bytes of commands that clients of this node may have waiting; beyond it they are refused as busy.
     pub client_bytes_max: usize,
+    /// Bytes of large replies that clients of this node may have waiting; what finds no room beyond it is lost, and its
+    /// client told [`ClientError::OutcomeUnknown`].
+    pub reply_bytes_max: usize,
     /// Check every record of the log before starting.
     pub verify_on_open: bool,
 }
 
 impl NodeConfig {
-    /// Bytes of large replies that clients of this node may have waiting; what finds no room beyond it is lost, and its
-    /// client told [`ClientError::OutcomeUnknown`].
-    pub reply_bytes_max: usize,
     /// The product's defaults for a node with its data in `data_dir`.
     #[must_use]
     pub fn new(id: NodeId, data_dir: PathBuf) -> NodeConfig {
@@ -74,32 +79,32 @@ impl NodeConfig {
             snapshot_log_bytes: 64 << 20,
             entry_bytes_max: 32 << 20,
             client_bytes_max: 64 << 20,
+            reply_bytes_max: 512 << 20,
             verify_on_open: false,
         }
     }
 }
 
-            reply_bytes_max: 512 << 20,
 /// A running node. Cloning it gives another handle to the same one.
 pub struct Node<S> {
     inputs: mpsc::UnboundedSender<DriverInput<S>>,
     budget: Arc<Budget>,
+    replies: Arc<Budget>,
     shared: Arc<Shared>,
     ended: watch::Receiver<Option<Ended>>,
 }
 
 impl<S> Clone for Node<S> {
-    replies: Arc<Budget>,
     fn clone(&self) -> Node<S> {
         Node {
             inputs: self.inputs.clone(),
             budget: Arc::clone(&self.budget),
+            replies: Arc::clone(&self.replies),
             shared: Arc::clone(&self.shared),
             ended: self.ended.clone(),
         }
     }
 }
-            replies: Arc::clone(&self.replies),
 
 impl<S> std::fmt::Debug for Node<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -179,7 +184,10 @@ impl<S: StateMachine> Node<S> {
         let (transport, mut net) =
             Transport::start(net_options, identity, listener).map_err(StartError::Listener)?;
         let pin = match (data_dir.pin(), &config.founders) {
-            (Some(pin), _) if data_dir.is_founded() => pin.clone(),
+            (Some(pin), list) if data_dir.is_founded() => {
+                check_founders(&config.data_dir, &pin, list.as_ref())?;
+                pin.clone()
+            }
             (_, Some(list)) => {
                 transport.set_peers(founder_infos(list, config.id));
                 found(&mut data_dir, list, &transport, &mut net, progress).await?
@@ -273,6 +281,7 @@ impl<S: StateMachine> Node<S> {
         Ok(Node {
             inputs: inputs_tx,
             budget: Budget::new(config.client_bytes_max),
+            replies: Budget::new(config.reply_bytes_max),
             shared: Arc::new(shared),
             ended,
         })
@@ -281,7 +290,6 @@ impl<S: StateMachine> Node<S> {
     /// What the start found.
     #[must_use]
     pub fn started(&self) -> &Started {
-            replies: Budget::new(config.reply_bytes_max),
         &self.shared.started
     }
 
@@ -468,6 +476,26 @@ fn founder_infos(list: &BTreeMap<NodeId, String>, me: NodeId) -> BTreeMap<NodeId
         .filter(|(id, _)| **id != me)
         .map(|(id, address)| (*id, PeerInfo { address: address.clone(), incarnation: Incarnation::UNKNOWN }))
         .collect()
+}
+
+/// Whether a founded directory is one of the cluster that is asked for. It never is where other nodes founded it: a node
+/// that has served alone would otherwise go on alone, while its operator takes it for one of three.
+fn check_founders(path: &Path, pin: &Pin, list: Option<&BTreeMap<NodeId, String>>) -> Result<(), StartError> {
+    let Some(list) = list else { return Ok(()) };
+    let names = |ids: Vec<&NodeId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if pin.founders.keys().ne(list.keys()) {
+        return Err(StartError::OtherFounders {
+            path: path.to_owned(),
+            founders: names(pin.founders.keys().collect()),
+            given: names(list.keys().collect()),
+        });
+    }
+    for (id, member) in &pin.founders {
+        if let Some(address) = list.get(id).filter(|address| **address != member.address) {
+            warn!(%id, %address, founded = member.address, "an address in --initial-cluster is not used");
+        }
+    }
+    Ok(())
 }
 
 /// A cluster of one founds itself.
