@@ -445,6 +445,15 @@ async fn large_values_pass_and_too_large_ones_do_not() {
     assert_eq!(show(&client.rest().await), "-ERR Protocol error: invalid bulk length\r\n");
 }
 
+/// It was once cut off in the middle of its value, and never knew why.
+#[tokio::test]
+async fn who_sends_too_large_a_value_whole_is_told_so() {
+    let node = quick().await;
+    let mut client = node.connect().await;
+    client.send(array(&["SET", "large", &"v".repeat(20 << 20)])).await;
+    client.expect("-ERR Protocol error: invalid bulk length\r\n").await;
+}
+
 #[tokio::test]
 async fn memory_for_large_requests_is_shared() {
     let node = node(Duration::ZERO, Options { buffers_bytes_max: 1 << 20, ..Options::default() }).await;
