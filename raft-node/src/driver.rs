@@ -59,6 +59,8 @@ pub(crate) enum Waiter {
         request: u64,
         /// Where to answer.
         transport: Transport,
+        /// The longest reply that can be carried.
+        reply_bytes_max: usize,
     },
 }
 
@@ -80,7 +82,12 @@ impl Waiter {
                 // The client may have gone.
                 let _ = reply.send(result.and_then(|bytes| replies.lend(bytes)));
             }
-            Waiter::Peer { origin, request, transport } => {
+            Waiter::Peer { origin, request, transport, reply_bytes_max } => {
+                // It is lost, and the other side need not wait to find out.
+                let result = match result {
+                    Ok(reply) if reply.len() > reply_bytes_max => Err(ClientError::OutcomeUnknown),
+                    result => result,
+                };
                 let outcome = encode_outcome(replica::ForwardOutcome::of(result));
                 // If the queue is full the other side's deadline ends its wait.
                 let _: Sent = transport.send_forward_reply(origin, ForwardReply { request, outcome });
@@ -233,6 +240,8 @@ pub(crate) struct Driver<S> {
     pub(crate) inputs_tx: mpsc::UnboundedSender<DriverInput<S>>,
     pub(crate) net: NetEvents,
     pub(crate) transport: Transport,
+    /// The longest payload of a frame.
+    pub(crate) entry_bytes_max: usize,
     pub(crate) jobs: mpsc::UnboundedSender<Job<Waiter, ReadFn<S>>>,
     pub(crate) wal: Arc<Wal>,
     pub(crate) snapshots: Arc<SnapshotStore>,
@@ -498,8 +507,12 @@ impl<S: Send + 'static> Driver<S> {
         match event {
             NetEvent::Message(message) => self.message(now, message),
             NetEvent::Forward { origin, forward } => {
-                let waiter =
-                    Waiter::Peer { origin, request: forward.request, transport: self.transport.clone() };
+                let waiter = Waiter::Peer {
+                    origin,
+                    request: forward.request,
+                    transport: self.transport.clone(),
+                    reply_bytes_max: self.entry_bytes_max,
+                };
                 let proposal = Proposal {
                     payload: forward.payload,
                     checksum: forward.checksum,

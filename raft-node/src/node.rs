@@ -265,6 +265,7 @@ impl<S: StateMachine> Node<S> {
             inputs_tx: inputs_tx.clone(),
             net,
             transport: transport.clone(),
+            entry_bytes_max: config.entry_bytes_max,
             jobs: jobs_tx,
             wal: Arc::clone(&wal),
             snapshots,

@@ -280,10 +280,18 @@ pub enum DecodeError {
     TooDeep,
 }
 
-/// The largest reply, about, in bytes. The same at every node, as transactions are judged by it when they are applied.
+/// The largest reply to a read, about, in bytes.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// Instead of a reply that would be larger.
+/// The same for all replies of a transaction together: what an entry has at most by default, so that it can also be carried
+/// to the node that asked. The same at every node, as transactions are judged by it when they are applied.
+pub const REPLIES_BYTES_MAX: usize = 32 << 20;
+
+/// Instead of a reply for which a transaction has no room left.
+pub(super) const TOO_LARGE_TOGETHER: Reply =
+    Reply::error("ERR the replies of the transaction would be larger than 32 MiB: this command was not run");
+
+/// Instead of a reply to a read that would be larger.
 pub(super) const TOO_LARGE: Reply = Reply::error(
     "ERR the reply would be larger than 64 MiB: ask for less at a time, use SCAN instead of KEYS",
 );

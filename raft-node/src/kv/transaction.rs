@@ -3,11 +3,19 @@
 use raft_core::LogIndex;
 
 use super::{
-    Class, Kv, Reply, Verb,
-    reply::{REPLY_BYTES_MAX, TOO_LARGE},
+    Class, Kv, Reply, VALUE_BYTES_MAX, Verb,
+    number::integer,
+    reply::{REPLIES_BYTES_MAX, TOO_LARGE_TOGETHER},
     table,
     write::is,
 };
+
+/// How many bytes of values the commands of one transaction may copy or fill: the store does not grow by more at once than
+/// can be watched, and no node stands still for long.
+const COPIED_BYTES_MAX: usize = 512 << 20;
+
+const TOO_MUCH_COPIED: Reply =
+    Reply::error("ERR the transaction would copy more than 512 MiB of values: this command was not run");
 
 impl Kv {
     /// Runs all of the commands, or none.
@@ -24,9 +32,13 @@ impl Kv {
         if watched.iter().any(|(key, index)| self.modification_index(key) != *index) {
             return Reply::NullArray;
         }
-        let (mut step, mut left) = (0, REPLY_BYTES_MAX);
+        let (mut step, mut left, mut copied) = (0, REPLIES_BYTES_MAX, 0);
         let run = |words: &Vec<&[u8]>| {
             step += 1;
+            copied += self.copied_bytes(words);
+            if copied > COPIED_BYTES_MAX {
+                return TOO_MUCH_COPIED;
+            }
             let reply = self.run(words, step, left).unwrap_or_else(|error| error);
             left = left.saturating_sub(reply.size_bytes());
             reply
@@ -38,13 +50,27 @@ impl Kv {
     fn run(&mut self, words: &[&[u8]], step: u64, room: usize) -> Result<Reply, Reply> {
         let spec = table::check(words)?;
         match spec.class() {
-            Class::Write if self.old_value_bytes(spec.verb, words) > room => Err(TOO_LARGE),
+            Class::Write if self.old_value_bytes(spec.verb, words) > room => Err(TOO_LARGE_TOGETHER),
             Class::Write => self.write(words),
             Class::Read => {
                 let reply = self.reader(step).answer(spec, words);
-                if reply.size_bytes() > room { Err(TOO_LARGE) } else { Ok(reply) }
+                if reply.size_bytes() > room { Err(TOO_LARGE_TOGETHER) } else { Ok(reply) }
             }
             Class::Connection => self.plain(spec.verb, words),
+        }
+    }
+
+    /// How much a write copies or fills beyond what it brings along, at most.
+    fn copied_bytes(&self, words: &[&[u8]]) -> usize {
+        let length = |key| self.store.get(key, self.time).map_or(0, |view| view.value.len());
+        let verb = words.first().and_then(|name| table::lookup(name)).map(|spec| spec.verb);
+        match (verb, words) {
+            (Some(Verb::Append | Verb::Copy), [_, key, ..]) => length(key),
+            (Some(Verb::Setrange), [_, key, offset, _]) => {
+                let end = integer(offset).and_then(|offset| usize::try_from(offset).ok()).unwrap_or(0);
+                length(key).max(end.min(VALUE_BYTES_MAX))
+            }
+            _ => 0,
         }
     }
 
