@@ -211,7 +211,7 @@ impl Service {
 }
 
 /// How old the answer to whether the disk is full may be, in milliseconds.
-const DISK_LOOKS_APART_MS: u64 = 100;
+const DISK_LOOKS_APART_MS: u64 = 10;
 
 /// A leader's clock that is further off is worth a word, in milliseconds.
 const CLOCK_AHEAD_MS_MAX: u64 = 1000;
