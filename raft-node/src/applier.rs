@@ -21,6 +21,9 @@ use crate::{
 /// A read, run on the state machine by its owner; answers for itself.
 pub type ReadFn<S> = Box<dyn FnOnce(Result<&S, ClientError>) + Send>;
 
+/// Entries whose replies are held at once.
+const STEP_ENTRIES: usize = 8;
+
 /// Entries applied without letting other tasks of the thread run, in bytes as [`Entry::size_bytes`] counts them.
 const SLICE_BYTES: usize = 256 << 10;
 
@@ -49,9 +52,7 @@ impl<S: StateMachine> Applier<S> {
             match job {
                 Job::Apply { entries, waiters } => {
                     slice_bytes += entries.iter().map(Entry::size_bytes).sum::<usize>();
-                    for (waiter, reply) in self.machine.apply(&entries, waiters) {
-                        waiter.answer(Ok(reply));
-                    }
+                    self.apply(&entries, waiters);
                     self.applied();
                 }
                 Job::Reads(reads) => {
@@ -75,6 +76,20 @@ impl<S: StateMachine> Applier<S> {
             if slice_bytes >= SLICE_BYTES {
                 slice_bytes = 0;
                 tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// A few at a time: a reply can be much larger than its command, and those of a batch are all there before the first
+    /// is answered, or dropped where nobody waits.
+    fn apply(&mut self, entries: &[Entry], waiters: Vec<(usize, Waiter)>) {
+        let mut waiters = waiters.into_iter().peekable();
+        for (step, entries) in entries.chunks(STEP_ENTRIES).enumerate() {
+            let first = step * STEP_ENTRIES;
+            let of_step = std::iter::from_fn(|| waiters.next_if(|(at, _)| *at < first + entries.len()));
+            let of_step = of_step.map(|(at, waiter)| (at - first, waiter)).collect();
+            for (waiter, reply) in self.machine.apply(entries, of_step) {
+                waiter.answer(Ok(reply));
             }
         }
     }

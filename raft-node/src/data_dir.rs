@@ -18,8 +18,6 @@ pub struct DataDir {
     path: PathBuf,
     lock: DirLock,
     identity: Identity,
-    /// Whether there is a log. It is made only when founding is over, so it is the mark of a founded node.
-    has_log: bool,
 }
 
 impl DataDir {
@@ -57,8 +55,14 @@ impl DataDir {
             None if has_log => return Err(StartError::NoIdentity { path: path.to_owned() }),
             None => Identity::new(id, fresh),
         };
+        // What it had voted and acknowledged is forgotten (SAFETY D2).
+        if identity.has_log && !has_log {
+            return Err(StartError::LostLog { path: path.to_owned() });
+        }
+        // A crash may have come between the log and its note.
+        identity.has_log = has_log;
         identity.start(&*vfs, path)?;
-        Ok(DataDir { vfs, path: path.to_owned(), lock, identity, has_log })
+        Ok(DataDir { vfs, path: path.to_owned(), lock, identity })
     }
 
     /// Whose it is.
@@ -79,10 +83,10 @@ impl DataDir {
         self.identity.start
     }
 
-    /// Whether founding is over.
+    /// Whether founding is over: there is a log, which is made only then.
     #[must_use]
     pub fn is_founded(&self) -> bool {
-        self.has_log
+        self.identity.has_log
     }
 
     /// The cluster this directory was pinned to.
@@ -103,9 +107,29 @@ impl DataDir {
         Ok(self.identity.store(&*self.vfs, &self.path)?)
     }
 
-    /// What the log is opened with: the file system, the directory, and its lock, which goes with it.
+    /// What the log is opened with: the file system, the directory, and its lock, which goes with it. Once the log is
+    /// open, its presence is to be noted.
     #[must_use]
-    pub fn into_parts(self) -> (Arc<dyn Vfs>, PathBuf, DirLock) {
-        (self.vfs, self.path, self.lock)
+    pub fn into_parts(self) -> (Arc<dyn Vfs>, PathBuf, DirLock, LogNote) {
+        (self.vfs, self.path, self.lock, LogNote(self.identity))
+    }
+}
+
+/// What is left to do in the directory of a log that was just opened.
+#[derive(Debug)]
+pub struct LogNote(Identity);
+
+impl LogNote {
+    /// Notes durably that there is a log, if that is not known yet, so that its loss is told from a directory in which
+    /// none was made. Blocks for two syncs the first time.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn make(mut self, vfs: &dyn Vfs, dir: &Path) -> Result<(), StartError> {
+        if self.0.has_log {
+            return Ok(());
+        }
+        self.0.has_log = true;
+        Ok(self.0.store(vfs, dir)?)
     }
 }

@@ -48,6 +48,8 @@ pub(crate) enum Waiter {
         reply: oneshot::Sender<Result<Bytes, ClientError>>,
         /// Gives its bytes back to the budget.
         permit: Permit,
+        /// What replies may hold until their clients take them.
+        replies: Arc<Budget>,
     },
     /// Another node, on behalf of a client of its own.
     Peer {
@@ -57,6 +59,8 @@ pub(crate) enum Waiter {
         request: u64,
         /// Where to answer.
         transport: Transport,
+        /// The longest reply that can be carried.
+        reply_bytes_max: usize,
     },
 }
 
@@ -73,12 +77,17 @@ impl Waiter {
     /// Ends the wait.
     pub(crate) fn answer(self, result: Result<Bytes, ClientError>) {
         match self {
-            Waiter::Local { reply, permit } => {
+            Waiter::Local { reply, permit, replies } => {
                 drop(permit);
                 // The client may have gone.
-                let _ = reply.send(result);
+                let _ = reply.send(result.and_then(|bytes| replies.lend(bytes)));
             }
-            Waiter::Peer { origin, request, transport } => {
+            Waiter::Peer { origin, request, transport, reply_bytes_max } => {
+                // It is lost, and the other side need not wait to find out.
+                let result = match result {
+                    Ok(reply) if reply.len() > reply_bytes_max => Err(ClientError::OutcomeUnknown),
+                    result => result,
+                };
                 let outcome = encode_outcome(replica::ForwardOutcome::of(result));
                 // If the queue is full the other side's deadline ends its wait.
                 let _: Sent = transport.send_forward_reply(origin, ForwardReply { request, outcome });
@@ -99,6 +108,9 @@ fn encode_outcome(outcome: replica::ForwardOutcome) -> ForwardOutcome {
         replica::ForwardOutcome::Failed(ClientError::OutOfMemory) => {
             ForwardOutcome::Refused(OUT_OF_MEMORY.to_owned())
         }
+        replica::ForwardOutcome::Failed(ClientError::DiskFull) => {
+            ForwardOutcome::Refused(DISK_FULL.to_owned())
+        }
         // Whatever else it may be called, this claims least.
         replica::ForwardOutcome::Failed(
             ClientError::OutcomeUnknown
@@ -110,6 +122,7 @@ fn encode_outcome(outcome: replica::ForwardOutcome) -> ForwardOutcome {
 }
 
 const OUT_OF_MEMORY: &str = "memory limit reached";
+const DISK_FULL: &str = "no space left for the log";
 
 fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
     match outcome {
@@ -120,11 +133,16 @@ fn decode_outcome(outcome: ForwardOutcome) -> replica::ForwardOutcome {
         ForwardOutcome::TooLarge { limit } => replica::ForwardOutcome::Failed(ClientError::TooLarge {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
         }),
+        ForwardOutcome::Refused(why) if why == DISK_FULL => {
+            replica::ForwardOutcome::Failed(ClientError::DiskFull)
+        }
         ForwardOutcome::Refused(_) => replica::ForwardOutcome::Failed(ClientError::OutOfMemory),
     }
 }
 
-/// Bytes of commands that clients of this node wait for. A command beyond the bound is refused at once.
+/// Bytes that clients of this node hold: of the commands they wait for, or of replies they have not taken. A command
+/// beyond the bound is refused at once. A reply beyond it is lost, and its client told that the outcome is not known:
+/// a command of a few bytes may be answered with megabytes, and its client may have many under way.
 #[derive(Debug)]
 pub(crate) struct Budget {
     used: AtomicUsize,
@@ -148,6 +166,29 @@ impl Budget {
         let permit = Permit { budget: Arc::clone(self), bytes };
         // A single command always fits an idle node.
         if before > 0 && before.saturating_add(bytes) > self.limit { None } else { Some(permit) }
+    }
+
+    /// A reply that holds its share for as long as it is kept.
+    fn lend(self: &Arc<Self>, reply: Bytes) -> Result<Bytes, ClientError> {
+        if reply.len() < LENT_BYTES_MIN {
+            return Ok(reply);
+        }
+        let permit = self.acquire(reply.len()).ok_or(ClientError::OutcomeUnknown)?;
+        Ok(Bytes::from_owner(Lent { reply, _permit: permit }))
+    }
+}
+
+/// Smaller replies are not counted: there are only so many commands under way.
+const LENT_BYTES_MIN: usize = 16 << 10;
+
+struct Lent {
+    reply: Bytes,
+    _permit: Permit,
+}
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.reply
     }
 }
 
@@ -199,6 +240,8 @@ pub(crate) struct Driver<S> {
     pub(crate) inputs_tx: mpsc::UnboundedSender<DriverInput<S>>,
     pub(crate) net: NetEvents,
     pub(crate) transport: Transport,
+    /// The longest payload of a frame.
+    pub(crate) entry_bytes_max: usize,
     pub(crate) jobs: mpsc::UnboundedSender<Job<Waiter, ReadFn<S>>>,
     pub(crate) wal: Arc<Wal>,
     pub(crate) snapshots: Arc<SnapshotStore>,
@@ -238,6 +281,8 @@ impl Clock {
 const TURN_INPUTS_MAX: usize = 1024;
 /// The state is published at most this often: status is for people and scrapers, not for the hot path.
 const PUBLISH_APART: Duration = Duration::from_millis(20);
+/// Between the failure of sending a snapshot and the next try.
+const SNAPSHOT_APART: Duration = Duration::from_secs(1);
 /// How long a leaving leader waits for its successor.
 const HANDOVER: Duration = Duration::from_millis(500);
 
@@ -462,14 +507,19 @@ impl<S: Send + 'static> Driver<S> {
         match event {
             NetEvent::Message(message) => self.message(now, message),
             NetEvent::Forward { origin, forward } => {
-                let waiter =
-                    Waiter::Peer { origin, request: forward.request, transport: self.transport.clone() };
+                let waiter = Waiter::Peer {
+                    origin,
+                    request: forward.request,
+                    transport: self.transport.clone(),
+                    reply_bytes_max: self.entry_bytes_max,
+                };
                 let proposal = Proposal {
                     payload: forward.payload,
                     checksum: forward.checksum,
                     session: forward.session,
                 };
-                self.replica.propose_forwarded(now, proposal, waiter);
+                let first = forward.kind == FORWARD_FIRST;
+                self.replica.propose_forwarded(now, origin.node, first, proposal, waiter);
             }
             NetEvent::ForwardReply { from, reply } => {
                 let outcome = decode_outcome(reply.outcome);
@@ -500,7 +550,13 @@ impl<S: Send + 'static> Driver<S> {
             NetEvent::SnapshotSent { to, .. } => info!(%to, "snapshot sent"),
             NetEvent::SnapshotFailed { to, epoch, error } => {
                 warn!(%to, %error, "snapshot not sent");
-                self.input(now, Input::SnapshotFailed { to, epoch });
+                // It is sent again as soon as the core is told; a receiver without room on its disk would be kept busy
+                // writing what there is room for.
+                let inputs = self.inputs_tx.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(SNAPSHOT_APART).await;
+                    let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
+                });
             }
             NetEvent::Founding { from, message, .. } => {
                 let members = &self.replica.raft().conf().members;
@@ -561,7 +617,7 @@ impl<S: Send + 'static> Driver<S> {
             forward.to,
             Forward {
                 request: forward.request,
-                kind: FORWARD_COMMAND,
+                kind: if forward.first { FORWARD_FIRST } else { FORWARD_COMMAND },
                 session: proposal.session,
                 checksum: proposal.checksum,
                 payload: proposal.payload.clone(),
@@ -604,12 +660,12 @@ impl<S: Send + 'static> Driver<S> {
         }
     }
 
-    /// Asks the most advanced connected voter to take over.
+    /// Asks the most advanced of the voters that answer to take over.
     fn hand_over(&mut self, now: Now) {
         if self.replica.raft().role() != RoleKind::Leader {
             return;
         }
-        if let Some(to) = self.replica.successor() {
+        if let Some(to) = self.replica.successor(now) {
             info!(%to, "handing over leadership");
             self.replica.transfer_leadership(now, to);
         }
@@ -640,12 +696,31 @@ pub(crate) fn peer_infos(conf: &ConfState, me: NodeId) -> BTreeMap<NodeId, PeerI
         .collect()
 }
 
-/// The only kind of forward of this release.
+/// A command behind others that are not answered yet.
 const FORWARD_COMMAND: u8 = 1;
+/// A command behind none: see [`replica::Forward::first`].
+const FORWARD_FIRST: u8 = 2;
 
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_that_nobody_takes_are_bounded_and_make_room_when_they_are_taken() {
+        let budget = Budget::new(3 * LENT_BYTES_MIN);
+        let reply = || budget.lend(Bytes::from(vec![b'x'; LENT_BYTES_MIN]));
+        let held: Vec<Bytes> = (0..3).map(|_| reply().unwrap()).collect();
+        assert_eq!(held[0].len(), LENT_BYTES_MIN);
+        assert_eq!(reply(), Err(ClientError::OutcomeUnknown));
+        assert!(budget.lend(Bytes::from_static(b"+OK")).is_ok(), "small ones always fit");
+        drop(held);
+        assert!(reply().is_ok());
     }
 }

@@ -31,6 +31,9 @@ pub enum ClientError {
     /// The state machine holds as much as it may: only commands that free memory are taken.
     #[error("memory limit reached")]
     OutOfMemory,
+    /// There is no space left for the log on the only disk it is written to: only commands that free memory are taken.
+    #[error("no space left for the log")]
+    DiskFull,
     /// The node is leaving.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -88,6 +91,28 @@ pub enum StartError {
     NoIdentity {
         /// The directory.
         path: PathBuf,
+    },
+    /// There was a log, and it is gone.
+    #[error(
+        "data directory {path} has lost its log: there was one, and without it this node must not vote; bring the \
+         files back, or replace the member with an empty directory", path = path.display()
+    )]
+    LostLog {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory was founded by others than those it is to be started with.
+    #[error(
+        "data directory {path} was founded by {founders}, but --initial-cluster names {given}: start it with the list \
+         it was founded with or none, or use another --data-dir", path = path.display()
+    )]
+    OtherFounders {
+        /// The directory.
+        path: PathBuf,
+        /// Its founders.
+        founders: String,
+        /// Those on the list.
+        given: String,
     },
     /// The identity file cannot be used.
     #[error(transparent)]

@@ -32,6 +32,8 @@ pub struct Inspection {
     pub conf: ConfState,
     /// At a leader, how far each other member's log is known to match.
     pub matched: BTreeMap<NodeId, LogIndex>,
+    /// At a leader, how far its wall clock is ahead of the median of all members' clocks, in milliseconds.
+    pub clock_ahead_ms: i64,
 }
 
 impl Inspection {
@@ -49,6 +51,7 @@ impl Inspection {
             snapshot_lost: raft.snapshot_lost().is_some(),
             conf: raft.conf().clone(),
             matched: raft.peers().into_iter().map(|(id, peer)| (id, peer.matched)).collect(),
+            clock_ahead_ms: ahead_of_median(raft.peers().into_iter().map(|(_, peer)| peer.clock_offset_ms)),
         }
     }
 }
@@ -68,5 +71,34 @@ impl Published {
 
     pub(crate) fn publish(&self, inspection: Inspection) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(inspection);
+    }
+}
+
+/// How far a clock is ahead of the median of itself and others, of which `offsets` tells how far each is ahead of it. Of
+/// two in the middle the one that is nearer counts.
+fn ahead_of_median(offsets: impl Iterator<Item = i64>) -> i64 {
+    let mut all: Vec<i64> = offsets.chain([0]).collect();
+    all.sort_unstable();
+    let (low, high) = (all[(all.len() - 1) / 2], all[all.len() / 2]);
+    let median = if low.unsigned_abs() <= high.unsigned_abs() { low } else { high };
+    median.saturating_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_judged_by_the_majority_of_the_others() {
+        for (offsets, ahead) in [
+            (vec![], 0),
+            (vec![-5000], 0),
+            (vec![-5000, -4000], 4000),
+            (vec![0, -4000], 0),
+            (vec![3000, 4000, 5000, 6000], -4000),
+            (vec![i64::MIN, i64::MIN], i64::MAX),
+        ] {
+            assert_eq!(ahead_of_median(offsets.iter().copied()), ahead, "{offsets:?}");
+        }
     }
 }

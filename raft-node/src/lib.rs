@@ -17,6 +17,7 @@ mod founding;
 pub mod http;
 mod inspection;
 pub mod kv;
+mod leader_time;
 pub mod machine;
 pub mod metrics;
 mod node;

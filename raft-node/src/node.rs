@@ -1,6 +1,11 @@
 //! The library: start a node around a state machine and talk to it through a cloneable handle.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use raft_core::{
@@ -52,6 +57,9 @@ pub struct NodeConfig {
     pub entry_bytes_max: usize,
     /// Bytes of commands that clients of this node may have waiting; beyond it they are refused as busy.
     pub client_bytes_max: usize,
+    /// Bytes of large replies that clients of this node may have waiting; what finds no room beyond it is lost, and its
+    /// client told [`ClientError::OutcomeUnknown`].
+    pub reply_bytes_max: usize,
     /// Check every record of the log before starting.
     pub verify_on_open: bool,
 }
@@ -71,6 +79,7 @@ impl NodeConfig {
             snapshot_log_bytes: 64 << 20,
             entry_bytes_max: 32 << 20,
             client_bytes_max: 64 << 20,
+            reply_bytes_max: 512 << 20,
             verify_on_open: false,
         }
     }
@@ -80,6 +89,7 @@ impl NodeConfig {
 pub struct Node<S> {
     inputs: mpsc::UnboundedSender<DriverInput<S>>,
     budget: Arc<Budget>,
+    replies: Arc<Budget>,
     shared: Arc<Shared>,
     ended: watch::Receiver<Option<Ended>>,
 }
@@ -89,6 +99,7 @@ impl<S> Clone for Node<S> {
         Node {
             inputs: self.inputs.clone(),
             budget: Arc::clone(&self.budget),
+            replies: Arc::clone(&self.replies),
             shared: Arc::clone(&self.shared),
             ended: self.ended.clone(),
         }
@@ -173,7 +184,10 @@ impl<S: StateMachine> Node<S> {
         let (transport, mut net) =
             Transport::start(net_options, identity, listener).map_err(StartError::Listener)?;
         let pin = match (data_dir.pin(), &config.founders) {
-            (Some(pin), _) if data_dir.is_founded() => pin.clone(),
+            (Some(pin), list) if data_dir.is_founded() => {
+                check_founders(&config.data_dir, &pin, list.as_ref())?;
+                pin.clone()
+            }
             (_, Some(list)) => {
                 transport.set_peers(founder_infos(list, config.id));
                 found(&mut data_dir, list, &transport, &mut net, progress).await?
@@ -251,6 +265,7 @@ impl<S: StateMachine> Node<S> {
             inputs_tx: inputs_tx.clone(),
             net,
             transport: transport.clone(),
+            entry_bytes_max: config.entry_bytes_max,
             jobs: jobs_tx,
             wal: Arc::clone(&wal),
             snapshots,
@@ -267,6 +282,7 @@ impl<S: StateMachine> Node<S> {
         Ok(Node {
             inputs: inputs_tx,
             budget: Budget::new(config.client_bytes_max),
+            replies: Budget::new(config.reply_bytes_max),
             shared: Arc::new(shared),
             ended,
         })
@@ -295,7 +311,8 @@ impl<S: StateMachine> Node<S> {
             let _ = reply.send(Err(ClientError::Busy));
             return receiver;
         };
-        let input = DriverInput::Propose(Proposal::new(payload), Waiter::Local { reply, permit });
+        let waiter = Waiter::Local { reply, permit, replies: Arc::clone(&self.replies) };
+        let input = DriverInput::Propose(Proposal::new(payload), waiter);
         if let Err(mpsc::error::SendError(DriverInput::Propose(_, waiter))) = self.inputs.send(input) {
             waiter.answer(Err(ClientError::ShuttingDown));
         }
@@ -460,6 +477,26 @@ fn founder_infos(list: &BTreeMap<NodeId, String>, me: NodeId) -> BTreeMap<NodeId
         .filter(|(id, _)| **id != me)
         .map(|(id, address)| (*id, PeerInfo { address: address.clone(), incarnation: Incarnation::UNKNOWN }))
         .collect()
+}
+
+/// Whether a founded directory is one of the cluster that is asked for. It never is where other nodes founded it: a node
+/// that has served alone would otherwise go on alone, while its operator takes it for one of three.
+fn check_founders(path: &Path, pin: &Pin, list: Option<&BTreeMap<NodeId, String>>) -> Result<(), StartError> {
+    let Some(list) = list else { return Ok(()) };
+    let names = |ids: Vec<&NodeId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if pin.founders.keys().ne(list.keys()) {
+        return Err(StartError::OtherFounders {
+            path: path.to_owned(),
+            founders: names(pin.founders.keys().collect()),
+            given: names(list.keys().collect()),
+        });
+    }
+    for (id, member) in &pin.founders {
+        if let Some(address) = list.get(id).filter(|address| **address != member.address) {
+            warn!(%id, %address, founded = member.address, "an address in --initial-cluster is not used");
+        }
+    }
+    Ok(())
 }
 
 /// A cluster of one founds itself.

@@ -50,8 +50,9 @@ impl<L, S: StateMachine> Opened<L, S> {
         state: S,
     ) -> Result<Opened<L, S>, StartError> {
         let (cluster, node) = (options.cluster, options.node);
-        let (vfs, dir, lock) = data_dir.into_parts();
+        let (vfs, dir, lock, note) = data_dir.into_parts();
         let (mut log, report) = open_log(Arc::clone(&vfs), &dir, options, lock).map_err(StartError::Log)?;
+        note.make(&*vfs, &dir)?;
         if let Some(damage) = &report.damaged {
             // Nobody could give back what a lone voter lost, and writing behind the hole would hide it.
             if !has_other_voters(&report.recovered, node) {

@@ -4,15 +4,15 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
-use raft_core::{ClusterId, LogIndex, NodeId, RoleKind, Timestamp};
+use raft_core::{ClusterId, LogIndex, NodeId, RoleKind, Term, Timestamp};
 use raft_net::Addresses;
 use tokio::sync::watch;
 
@@ -22,10 +22,11 @@ use crate::{
     config::Config,
     error::ClientError,
     kv::{
-        Kv,
+        Kv, Reply,
         request::{self, Request},
         table::{self, Flags},
     },
+    leader_time::{LeaderTime, Replicated},
     metrics::Metrics,
     reads::{BehindTime, Freshness},
     resp::{Backend, Consistency, Counters, ReadRequest, ReplyFuture},
@@ -48,7 +49,11 @@ struct Inner {
     clients: OnceLock<Arc<dyn Fn() -> ClientFigures + Send + Sync>>,
     memory_bytes_max: u64,
     behind_time: BehindTime,
+    leader_time: Mutex<LeaderTime>,
     freshness: Freshness,
+    /// When the disk was last looked at, in milliseconds after `started`, and whether it was full.
+    disk_looked_at_ms: AtomicU64,
+    disk_full: AtomicBool,
     started: Instant,
 }
 
@@ -78,6 +83,7 @@ impl Service {
         addresses: Addresses,
         figures: Arc<Figures>,
         progress: watch::Receiver<String>,
+        started: Instant,
     ) -> Service {
         Service(Arc::new(Inner {
             id: config.id,
@@ -89,8 +95,11 @@ impl Service {
             clients: OnceLock::new(),
             memory_bytes_max: config.memory_bytes_max(),
             behind_time: BehindTime::default(),
+            leader_time: Mutex::default(),
             freshness: Freshness::new(),
-            started: Instant::now(),
+            disk_looked_at_ms: AtomicU64::new(0),
+            disk_full: AtomicBool::new(false),
+            started,
         }))
     }
 
@@ -122,25 +131,43 @@ impl Service {
                 changed.await;
                 continue;
             }
-            let wait = deadline.saturating_sub(wall_ms());
+            let wait = deadline.saturating_sub(self.leaders_time().0);
             if wait > 0 {
-                // Clocks are set now and then, so no single wait is long.
+                // Leaders change, so no single wait is long.
                 let wait = Duration::from_millis(wait.min(EXPIRE_WAIT_MAX_MS));
                 let _ = tokio::time::timeout(wait, changed).await;
                 continue;
             }
             if let Some(node) = self.0.node.get()
                 && node.inspect().role == RoleKind::Leader
-                && node.propose(request::encode_tick()).await.is_ok()
+                && self.tell_time(node).await.is_ok()
             {
-                // More may be due than one entry removes. But if the leader's time is behind this clock, which was set
-                // forward, it would be asked for nothing else until it gets there.
-                if deadline <= self.0.figures.time_ms.load(Ordering::Relaxed) {
-                    continue;
-                }
+                // More may be due than one entry removes. If nothing was, it is known now how long to wait.
+                continue;
             }
             let _ = tokio::time::timeout(EXPIRE_RETRY, changed).await;
         }
+    }
+
+    /// Has an entry made that tells the time.
+    async fn tell_time(&self, node: &Node<Store>) -> Result<(), ClientError> {
+        let (term, asked) = (node.inspect().term, Instant::now());
+        // The store of this node may not have it yet, if somebody else leads.
+        let reply = node.propose(request::encode_tick()).await?;
+        if let Ok(Reply::Integer(millis)) = Reply::decode(&reply) {
+            let time = Timestamp(u64::try_from(millis).unwrap_or(0));
+            lock(&self.0.leader_time).tell(term, time, asked);
+        }
+        Ok(())
+    }
+
+    /// The leader's clock, as far as this node can tell.
+    fn leaders_time(&self) -> Timestamp {
+        let Inner { figures, started, .. } = &*self.0;
+        let term = self.0.node.get().map_or(Term::ZERO, |node| node.inspect().term);
+        let time = Timestamp(figures.time_ms.load(Ordering::Acquire));
+        let at = *started + Duration::from_millis(figures.time_at_ms.load(Ordering::Acquire));
+        lock(&self.0.leader_time).now(term, Timestamp(wall_ms()), Replicated { time, at }, Instant::now())
     }
 
     /// Gives memory back once nothing has been written for a while. Sleeps for as long as nothing is.
@@ -167,16 +194,39 @@ impl Service {
         let used = self.0.figures.size_bytes.load(Ordering::Relaxed);
         used > self.0.memory_bytes_max && needs_memory(payload)
     }
+
+    /// Whether the only disk that could take this has no room for the log's next file. What is left of the present one is
+    /// for deletes. With other voters, one of them leads when this node's disk is full.
+    fn has_no_disk(&self, node: &Node<Store>, payload: &[u8]) -> bool {
+        let inner = &*self.0;
+        let now = u64::try_from(inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now >= inner.disk_looked_at_ms.load(Ordering::Relaxed).saturating_add(DISK_LOOKS_APART_MS) {
+            inner.disk_looked_at_ms.store(now, Ordering::Relaxed);
+            inner.disk_full.store(node.log_stats().full, Ordering::Relaxed);
+        }
+        inner.disk_full.load(Ordering::Relaxed)
+            && node.inspect().conf.voters.len() == 1
+            && needs_memory(payload)
+    }
 }
 
+/// How old the answer to whether the disk is full may be, in milliseconds.
+const DISK_LOOKS_APART_MS: u64 = 10;
+
+/// A leader's clock that is further off is worth a word, in milliseconds.
+const CLOCK_AHEAD_MS_MAX: u64 = 1000;
 /// A wait for a deadline is cut here, in milliseconds.
 const EXPIRE_WAIT_MAX_MS: u64 = 10_000;
 /// The log behind the snapshot has been applied, which takes a lot of memory for a moment.
 const QUIET_AFTER_START: Duration = Duration::from_millis(50);
 /// Nothing applied for this long: nobody is hurt by a pause of a millisecond.
 const QUIET: Duration = Duration::from_secs(1);
-/// A deadline has passed and somebody else leads, or nobody.
+/// A deadline has passed, and somebody else leads, or nobody, or the entry that says so was not taken.
 const EXPIRE_RETRY: Duration = Duration::from_millis(100);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn wall_ms() -> u64 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -201,6 +251,9 @@ impl Backend for Service {
         let Some(node) = self.0.node.get() else { return ReplyFuture::ready(Err(ClientError::NoLeader)) };
         if self.is_over_memory(&payload) {
             return ReplyFuture::ready(Err(ClientError::OutOfMemory));
+        }
+        if self.has_no_disk(node, &payload) {
+            return ReplyFuture::ready(Err(ClientError::DiskFull));
         }
         ReplyFuture::write(node.submit(payload))
     }
@@ -228,6 +281,10 @@ impl Backend for Service {
         }
     }
 
+    fn time(&self) -> Timestamp {
+        self.leaders_time()
+    }
+
     fn status(&self) -> Status {
         let inner = &*self.0;
         let figures = &inner.figures;
@@ -243,7 +300,9 @@ impl Backend for Service {
         let now = node.inspect();
         let log = node.log_stats();
         let started = node.started();
-        let ready = now.leader.is_some() && now.applied >= now.commit;
+        // A leader without room can still answer reads; whoever follows without room falls behind.
+        let cannot_follow = log.full && now.role != RoleKind::Leader;
+        let ready = now.leader.is_some() && now.applied >= now.commit && !cannot_follow;
         let mut problems = Vec::new();
         if log.full {
             problems.push(format!("{}: no space left for the log", inner.id));
@@ -260,6 +319,13 @@ impl Backend for Service {
                 inner.id
             ));
         }
+        if now.clock_ahead_ms.unsigned_abs() > CLOCK_AHEAD_MS_MAX {
+            let (off, way) = (
+                now.clock_ahead_ms.unsigned_abs() / 1000,
+                if now.clock_ahead_ms > 0 { "ahead of" } else { "behind" },
+            );
+            problems.push(format!("{}: the leader's clock is {off} s {way} those of the others", inner.id));
+        }
         let members = self.members(node, &now, &mut problems);
         Status {
             cluster_id: started.cluster,
@@ -272,7 +338,7 @@ impl Backend for Service {
             last_index: now.last,
             snapshot_index: now.snapshot,
             ready,
-            not_ready_reason: None,
+            not_ready_reason: cannot_follow.then(|| "no space left for the log".to_owned()),
             uptime_s: inner.started.elapsed().as_secs(),
             fsync_p50_us: log.fsync_p50_us,
             fsync_p99_us: log.fsync_p99_us,
@@ -281,10 +347,12 @@ impl Backend for Service {
             start_number: started.start,
             incarnation: started.incarnation,
             keys: Some(count(&figures.keys)),
+            expiring: Some(count(&figures.expiring)),
             memory_bytes: Some(count(&figures.size_bytes)),
             memory_bytes_max: Some(inner.memory_bytes_max),
             segments: Some(log.segments),
             log_bytes: Some(log.segment_bytes),
+            log_full: log.full,
             problems,
             ..empty(inner.id)
         }
@@ -300,22 +368,24 @@ impl Service {
     fn read_linearizable(&self, node: &Node<Store>, read: ReadRequest) {
         let service = self.clone();
         node.submit_read(Box::new(move |store| match store.map(Store::kv) {
-            Ok(kv) if kv.is_behind(Timestamp(wall_ms())) => service.read_behind_time(read),
+            Ok(kv) if kv.earliest_deadline().is_some() && kv.is_behind(service.leaders_time()) => {
+                service.read_behind_time(read)
+            }
             kv => read(kv),
         }));
     }
 
-    /// Serves a read behind an entry that is yet to tell the time. By the leader's clock: if that is behind ours, the
-    /// entry may not be late enough for us, but it is for the cluster.
+    /// Serves a read behind an entry that is yet to tell the time. By the leader's clock: if that is behind what we took it
+    /// for, the entry may not be late enough for us, but it is for the cluster.
     fn read_behind_time(self, read: ReadRequest) {
         if self.0.behind_time.add(read) {
             tokio::spawn(async move {
                 let Some(node) = self.0.node.get() else { return };
                 while let Some(reads) = self.0.behind_time.take() {
-                    let told = node.propose(request::encode_tick()).await;
+                    let told = self.tell_time(node).await;
                     for read in reads {
                         match &told {
-                            Ok(_) => node.submit_read(on_kv(read)),
+                            Ok(()) => node.submit_read(on_kv(read)),
                             // A read has changed nothing, whatever became of the entry.
                             Err(ClientError::OutcomeUnknown) => read(Err(ClientError::NoLeader)),
                             Err(error) => read(Err(error.clone())),
@@ -377,7 +447,7 @@ fn empty(id: NodeId) -> Status {
         id,
         role: Role::Follower,
         leader: None,
-        term: raft_core::Term::ZERO,
+        term: Term::ZERO,
         commit: LogIndex::ZERO,
         applied: LogIndex::ZERO,
         first_index: LogIndex::ZERO,
@@ -393,10 +463,12 @@ fn empty(id: NodeId) -> Status {
         start_number: raft_core::StartNumber(0),
         incarnation: raft_core::Incarnation::UNKNOWN,
         keys: None,
+        expiring: None,
         memory_bytes: None,
         memory_bytes_max: None,
         segments: None,
         log_bytes: None,
+        log_full: false,
         problems: Vec::new(),
     }
 }

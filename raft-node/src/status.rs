@@ -54,6 +54,9 @@ pub struct Status {
     /// Keys in the store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<u64>,
+    /// Those of them that have a deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiring: Option<u64>,
     /// Memory the store uses, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
@@ -66,6 +69,9 @@ pub struct Status {
     /// Bytes of those files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_bytes: Option<u64>,
+    /// No space is left on its disk for the next file of the log.
+    #[serde(default)]
+    pub log_full: bool,
     /// What is wrong, one sentence each; empty when all is well.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -214,10 +220,12 @@ pub(crate) mod tests {
             start_number: StartNumber(2),
             incarnation: Incarnation(u64::MAX),
             keys: Some(7),
+            expiring: Some(2),
             memory_bytes: None,
             memory_bytes_max: None,
             segments: None,
             log_bytes: None,
+            log_full: false,
             problems: vec!["n3 unreachable for 12 s".to_owned()],
         }
     }

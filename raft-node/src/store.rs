@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) struct Store {
     kv: Kv,
     figures: Arc<Figures>,
+    started: Instant,
 }
 
 /// What the store's owner publishes after each batch. Each number is right on its own, not all of them at one moment.
@@ -33,6 +35,8 @@ pub(crate) struct Figures {
     pub(crate) applied: Notify,
     /// Replicated time, in milliseconds since 1970.
     pub(crate) time_ms: AtomicU64,
+    /// When that was published last, in milliseconds after the start that was given.
+    pub(crate) time_at_ms: AtomicU64,
     /// When the next key expires; [`NO_DEADLINE`] if none does.
     pub(crate) deadline_ms: AtomicU64,
     /// The deadline has changed.
@@ -42,9 +46,10 @@ pub(crate) struct Figures {
 pub(crate) const NO_DEADLINE: u64 = u64::MAX;
 
 impl Store {
-    pub(crate) fn new() -> Store {
+    /// An empty store. What it publishes about time counts from `started`.
+    pub(crate) fn new(started: Instant) -> Store {
         let figures = Figures { deadline_ms: AtomicU64::new(NO_DEADLINE), ..Figures::default() };
-        Store { kv: Kv::new(), figures: Arc::new(figures) }
+        Store { kv: Kv::new(), figures: Arc::new(figures), started }
     }
 
     pub(crate) fn figures(&self) -> Arc<Figures> {
@@ -61,7 +66,12 @@ impl Store {
         figures.keys.store(stats.keys as u64, Ordering::Relaxed);
         figures.expiring.store(stats.expiring as u64, Ordering::Relaxed);
         figures.size_bytes.store(stats.size_bytes as u64, Ordering::Relaxed);
-        figures.time_ms.store(stats.time.0, Ordering::Relaxed);
+        if figures.time_ms.load(Ordering::Relaxed) != stats.time.0 {
+            let at = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            // In this order, so that nobody takes the new time for an old one that has run on since.
+            figures.time_at_ms.store(at, Ordering::Release);
+            figures.time_ms.store(stats.time.0, Ordering::Release);
+        }
         let deadline = self.kv.earliest_deadline().map_or(NO_DEADLINE, |deadline| deadline.0);
         if figures.deadline_ms.swap(deadline, Ordering::Relaxed) != deadline {
             figures.deadline_changed.notify_one();

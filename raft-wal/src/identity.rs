@@ -31,13 +31,15 @@ pub struct Identity {
     pub cluster: Option<ClusterId>,
     /// The configuration the cluster was founded with, once it is.
     pub founding: Option<ConfState>,
+    /// A log has been made in the directory. If there is none, it is lost.
+    pub has_log: bool,
 }
 
 impl Identity {
     /// The identity of a directory made just now. It is on disk after the first [`store`](Self::store).
     #[must_use]
     pub fn new(node: NodeId, incarnation: Incarnation) -> Identity {
-        Identity { node, incarnation, start: StartNumber(0), cluster: None, founding: None }
+        Identity { node, incarnation, start: StartNumber(0), cluster: None, founding: None, has_log: false }
     }
 
     /// Reads the identity of `dir`; `None` if it has none.
@@ -99,7 +101,8 @@ impl Identity {
     fn encode(&self) -> Vec<u8> {
         let founding = self.founding.as_ref().map(ConfState::encode);
         let flags = if self.cluster.is_some() { HAS_CLUSTER } else { 0 }
-            | if founding.is_some() { HAS_FOUNDING } else { 0 };
+            | if founding.is_some() { HAS_FOUNDING } else { 0 }
+            | if self.has_log { HAS_LOG } else { 0 };
         let founding = founding.unwrap_or_default();
         let length = (FIXED_BYTES + founding.len()).next_multiple_of(8) + TRAILER_BYTES;
         let as_u32 = |length: usize| u32::try_from(length).expect("a configuration is at most 128 KiB");
@@ -156,7 +159,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Identity, IdentityError> {
     let cluster = ClusterId(fields.u128().ok_or_else(short)?);
     let flags = fields.u32().ok_or_else(short)?;
     let founding_length = fields.u32().ok_or_else(short)?;
-    if flags & !(HAS_CLUSTER | HAS_FOUNDING) != 0 {
+    if flags & !(HAS_CLUSTER | HAS_FOUNDING | HAS_LOG) != 0 {
         return Err(damaged(OFFSET_FLAGS, IdentityDamage::Content));
     }
     let founding = usize::try_from(founding_length).ok().and_then(|length| fields.take(length));
@@ -169,7 +172,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Identity, IdentityError> {
         ),
     };
     let cluster = (flags & HAS_CLUSTER != 0).then_some(cluster);
-    Ok(Identity { node, incarnation, start, cluster, founding })
+    let has_log = flags & HAS_LOG != 0;
+    Ok(Identity { node, incarnation, start, cluster, founding, has_log })
 }
 
 /// Why the identity of a directory could not be read or replaced.
@@ -249,6 +253,7 @@ const MAGIC: [u8; 8] = *b"RAFT-ID\0";
 const FORMAT_VERSION: u32 = 1;
 const HAS_CLUSTER: u32 = 1;
 const HAS_FOUNDING: u32 = 2;
+const HAS_LOG: u32 = 4;
 /// Up to the founding configuration.
 const FIXED_BYTES: usize = 72;
 /// Four zeros and the checksum.
@@ -274,6 +279,7 @@ mod tests {
         Identity {
             cluster: Some(ClusterId(1 << 100)),
             founding: Some(founding),
+            has_log: true,
             ..Identity::new(NodeId(3), Incarnation(7))
         }
     }

@@ -16,8 +16,7 @@ use crate::config::{Flags, Kind, SETTINGS, Supported};
     about = "A durable replicated key-value store that speaks the Redis protocol",
     long_about = "A durable replicated key-value store that speaks the Redis protocol.\n\nWithout a subcommand it \
                   serves: a durable single node with its data in ./raft-data; flags of `serve` may be given.",
-    subcommand_required = true,
-    disable_help_subcommand = true
+    subcommand_required = true
 )]
 pub(super) struct CommandLine {
     /// What to do.

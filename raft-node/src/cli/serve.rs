@@ -58,9 +58,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
 /// Everything is checked and bound: runs the node until it ends or is told to.
 async fn run_node(config: Config, listeners: Listeners, mut signals: Signals) -> Result<(), Failure> {
     let addresses = listeners.addresses(&config)?;
-    let store = Store::new();
+    let started = std::time::Instant::now();
+    let store = Store::new(started);
     let (progress, watched) = watch::channel(String::new());
-    let service = Service::new(&config, addresses.clone(), store.figures(), watched);
+    let service = Service::new(&config, addresses.clone(), store.figures(), watched, started);
     // Operators and clients are answered from the first moment, if only with what this node waits for.
     tokio::spawn(crate::http::serve(listeners.http, Arc::new(service.clone())));
     let front_options = crate::resp::Options {

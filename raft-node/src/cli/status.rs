@@ -104,6 +104,9 @@ impl Cluster {
     /// For people.
     fn text(&self) -> String {
         let asked = &self.asked;
+        if let Some(reason) = asked.not_ready_reason.as_ref().filter(|_| asked.members.is_empty()) {
+            return format!("{} does not serve yet: {}\n", asked.id, harmless(reason));
+        }
         let leader = asked.leader.map_or_else(|| "none known".to_owned(), |leader| leader.to_string());
         let mut text = format!(
             "cluster {}, as {} sees it: leader {leader}, term {}, committed {}, log {}..={}, fdatasync p50 {} p99 {}\n\n",

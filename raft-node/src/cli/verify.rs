@@ -5,6 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 use raft_wal::{
     Verdict, VerifyReport, WalError,
+    identity::Identity,
     layout::{self, Name},
     vfs::{DirEntry, OsVfs, Vfs},
 };
@@ -27,18 +28,34 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<(), Failure> {
         let what = if dir.exists() { "is no directory" } else { "does not exist" };
         return Err(Failure::with_code(NOT_A_DATA_DIRECTORY, format_args!("{} {what}", dir.display())));
     }
-    let report = raft_wal::verify(&vfs, dir).map_err(|error| Failure::with_code(code_of(&error), error))?;
+    let report = match raft_wal::verify(&vfs, dir) {
+        Ok(report) => report,
+        Err(WalError::NotADataDirectory { .. }) if has_lost_its_log(&vfs, dir) => {
+            let lost =
+                format!("damaged: {} has lost its log: its identity says that there was one", dir.display());
+            return Err(Failure::with_code(DAMAGED, lost));
+        }
+        Err(error) => return Err(Failure::with_code(code_of(&error), error)),
+    };
     let mut files = vfs
         .list(dir)
         .map_err(|error| Failure::with_code(NOTHING_CONCLUDED, format_args!("{}: {error}", dir.display())))?;
     files.sort();
-    let (code, sentence) = conclusion(&report.verdict);
+    let (mut code, mut sentence) = conclusion(&report.verdict);
+    if code != DAMAGED && !files.iter().any(|file| layout::parse(&file.name) == Name::Identity) {
+        code = DAMAGED;
+        sentence = "damaged: the identity file is missing: it is not known whose log this is".to_owned();
+    }
     if json {
         print(format!("{:#}\n", as_json(&report, &files, code, &sentence)))?;
     } else {
         print(as_text(&report, &files, &sentence))?;
     }
     if code == 0 { Ok(()) } else { Err(Failure::with_code(code, "")) }
+}
+
+fn has_lost_its_log(vfs: &OsVfs, dir: &Path) -> bool {
+    matches!(Identity::load(vfs, dir), Ok(Some(identity)) if identity.has_log)
 }
 
 /// The exit code for a check that did not take place.
@@ -129,9 +146,10 @@ fn as_text(report: &VerifyReport, files: &[DirEntry], sentence: &str) -> String 
     );
     let snapshot = report.marked.map_or_else(String::new, |id| format!(", snapshot {id}"));
     format!(
-        "{}\n{} segments, {range}{snapshot}\n{sentence}\n",
+        "{}\n{} segment{}, {range}{snapshot}\n{sentence}\n",
         super::terminal::finish(&table),
-        report.segments
+        report.segments,
+        if report.segments == 1 { "" } else { "s" },
     )
 }
 
@@ -164,10 +182,10 @@ fn as_json(report: &VerifyReport, files: &[DirEntry], code: u8, sentence: &str) 
     };
     json!({
         "code": code,
-        "verdict": match &report.verdict {
-            Verdict::Clean => "clean",
-            Verdict::Torn(_) => "torn",
-            Verdict::Damaged(_) | Verdict::Corrupt(_) => "damaged",
+        "verdict": match code {
+            0 => "clean",
+            TORN => "torn",
+            _ => "damaged",
         },
         "message": sentence,
         "segments": report.segments,

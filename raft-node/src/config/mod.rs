@@ -479,6 +479,9 @@ impl<'a> Given<'a> {
                     let shown = if setting.kind == Kind::Secret { MASK.to_owned() } else { text.clone() };
                     (Some(shown), origin.clone())
                 }
+                None if setting.key == "max-memory-bytes" => {
+                    (Some(bytes_text(memory_bytes_default())), Origin::Default)
+                }
                 None => (None, Origin::Default),
             };
             Row { key: setting.key, value, origin }

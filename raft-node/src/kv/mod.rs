@@ -82,6 +82,13 @@ impl Kv {
     /// Answers a command that only reads, at replicated time. Anything else gets an error.
     #[must_use]
     pub fn query(&self, args: &[Bytes]) -> Reply {
+        self.query_at(args, || self.time)
+    }
+
+    /// As [`query`](Self::query). How long a key has still to live counts from `clock`, if that is later: replicated time
+    /// stands still while nothing is written.
+    #[must_use]
+    pub fn query_at(&self, args: &[Bytes], clock: impl Fn() -> Timestamp) -> Reply {
         let spec = match table::check(args) {
             Ok(spec) => spec,
             Err(error) => return error,
@@ -97,7 +104,9 @@ impl Kv {
         };
         let random =
             if spec.verb == Verb::Randomkey { self.queries.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        self.reader(random).answer(spec, words)
+        let counts_down = matches!(spec.verb, Verb::Ttl | Verb::Pttl);
+        let clock = if counts_down { self.time.max(clock()) } else { self.time };
+        read::Reader { clock, ..self.reader(random) }.answer(spec, words)
     }
 
     /// The value of a key, if it has one.
@@ -165,7 +174,7 @@ impl Kv {
 
     fn reader(&self, random: u64) -> read::Reader<'_> {
         let random = hash::hash(&(self.applied.0 ^ random.rotate_left(32)).to_le_bytes());
-        read::Reader { store: &self.store, now: self.time, random }
+        read::Reader { store: &self.store, now: self.time, clock: self.time, random }
     }
 
     fn apply_one(&mut self, command: &Command) -> Bytes {
@@ -193,7 +202,8 @@ impl Kv {
         match request {
             Ok(Request::Command(words)) => self.write(&words).unwrap_or_else(|error| error),
             Ok(Request::Exec { watched, commands }) => self.transaction(&watched, &commands),
-            Ok(Request::Tick) => Reply::OK,
+            // Whoever asked learns what the leader's clock shows.
+            Ok(Request::Tick) => Reply::Integer(i64::try_from(self.time.0).unwrap_or(i64::MAX)),
             Ok(Request::OpenSession) => self.sessions.open(self.applied, self.time),
             Err(error) => Reply::error_text(format!("ERR {error}")),
         }

@@ -55,7 +55,7 @@ impl IntegerText {
 pub(super) enum Float {
     /// That many times 10^-17.
     Exact(i128),
-    /// Too large or too fine for that.
+    /// Too large for that.
     Double(f64),
 }
 
@@ -110,7 +110,7 @@ impl Float {
     }
 }
 
-/// The number in units of 10^-17, if the text is a decimal number with at most 17 digits behind the point.
+/// The number in units of 10^-17, if the text is a decimal number of not too many digits.
 fn exact(text: &[u8]) -> Option<i128> {
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -140,10 +140,9 @@ fn exact(text: &[u8]) -> Option<i128> {
     let factor = 10i128.checked_pow(shift.unsigned_abs())?;
     let value = if shift >= 0 {
         value.checked_mul(factor)?
-    } else if value % factor == 0 {
-        value / factor
     } else {
-        return None;
+        // The nearest: no more digits are shown either.
+        value.checked_add(factor / 2)? / factor
     };
     Some(if negative { -value } else { value })
 }
@@ -203,6 +202,9 @@ mod tests {
             ("3.0e-17", "0", "0.00000000000000003"),
             (".5", "1.", "1.5"),
             ("1e20", "1", "100000000000000000001"),
+            ("3.14159265358979323846", "0", "3.14159265358979324"),
+            ("-0.333333333333333335", "0", "-0.33333333333333334"),
+            ("0.3", "1e-18", "0.3"),
             ("1e25", "1", "10000000000000000905969664"),
         ] {
             assert_eq!(sum(a, b).as_deref(), Some(expected), "{a} + {b}");

@@ -21,6 +21,8 @@ pub(super) struct Reader<'a> {
     pub(super) store: &'a Store,
     /// Replicated time: keys due by then are not seen.
     pub(super) now: Timestamp,
+    /// What the time is for those who are shown how much of it is left.
+    pub(super) clock: Timestamp,
     /// Where `RANDOMKEY` begins to look.
     pub(super) random: u64,
 }
@@ -37,7 +39,7 @@ impl<'a> Reader<'a> {
         let key = arg(1);
         Ok(match spec.verb {
             Verb::Get => self.value(key),
-            Verb::Mget => Reply::Array(args[1..].iter().map(|key| self.value(key)).collect()),
+            Verb::Mget => Reply::array(args[1..].iter().map(|key| self.value(key))),
             Verb::Strlen => Reply::count(self.get(key).map_or(0, |view| view.value.len())),
             Verb::Getrange | Verb::Substr => {
                 let (start, end) = (integer_arg(arg(2))?, integer_arg(arg(3))?);
@@ -63,11 +65,10 @@ impl<'a> Reader<'a> {
             Verb::Keys => {
                 let found = |view: &View<'_>| !view.meta.is_due(self.now) && glob::matches(key, view.key);
                 let records = (0..SHARDS).flat_map(|shard| self.store.sorted(shard));
-                Reply::Array(
+                Reply::array(
                     records
                         .filter(|(_, record)| found(&record.view()))
-                        .map(|(_, record)| Reply::bulk(record.key()))
-                        .collect(),
+                        .map(|(_, record)| Reply::bulk(record.key())),
                 )
             }
             Verb::Scan => scan::answer(self.store, self.now, &args[1..])?,
@@ -91,7 +92,7 @@ impl<'a> Reader<'a> {
         Reply::Integer(match self.get(key).map(|view| view.meta.deadline) {
             None => -2,
             Some(None) => -1,
-            Some(Some(at)) => i64::try_from(shown(at.0, self.now.0)).unwrap_or(i64::MAX),
+            Some(Some(at)) => i64::try_from(shown(at.0, self.clock.0)).unwrap_or(i64::MAX),
         })
     }
 

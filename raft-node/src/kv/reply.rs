@@ -105,6 +105,40 @@ impl Reply {
         matches!(self, Reply::Error(_))
     }
 
+    /// About how many bytes its encoding has: a little too many rather than too few.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let of = |items: &[Reply]| items.iter().map(Reply::size_bytes).sum::<usize>();
+        FRAME_BYTES
+            + match self {
+                Reply::Simple(text)
+                | Reply::Error(text)
+                | Reply::Bulk(text)
+                | Reply::BigNumber(text)
+                | Reply::Verbatim(_, text) => text.len(),
+                Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => of(items),
+                Reply::Map(pairs) => {
+                    pairs.iter().map(|(key, value)| key.size_bytes() + value.size_bytes()).sum()
+                }
+                Reply::Integer(_) | Reply::Null | Reply::NullArray | Reply::Double(_) | Reply::Bool(_) => 0,
+            }
+    }
+
+    /// An array of all of these, made only as far as it may be: many large values that are asked for at once, or one of
+    /// them again and again, must not cost more memory than [`REPLY_BYTES_MAX`].
+    pub(crate) fn array(items: impl Iterator<Item = Reply>) -> Reply {
+        let mut size_bytes = 0;
+        let mut array = Vec::new();
+        for item in items {
+            size_bytes += item.size_bytes();
+            if size_bytes > REPLY_BYTES_MAX {
+                return TOO_LARGE;
+            }
+            array.push(item);
+        }
+        Reply::Array(array)
+    }
+
     /// Appends this reply as a client of `protocol` expects it.
     pub fn encode(&self, protocol: Protocol, out: &mut BytesMut) {
         match protocol {
@@ -245,6 +279,25 @@ pub enum DecodeError {
     #[error("a reply is nested too deeply")]
     TooDeep,
 }
+
+/// The largest reply to a read, about, in bytes.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// The same for all replies of a transaction together: what an entry has at most by default, so that it can also be carried
+/// to the node that asked. The same at every node, as transactions are judged by it when they are applied.
+pub const REPLIES_BYTES_MAX: usize = 32 << 20;
+
+/// Instead of a reply for which a transaction has no room left.
+pub(super) const TOO_LARGE_TOGETHER: Reply =
+    Reply::error("ERR the replies of the transaction would be larger than 32 MiB: this command was not run");
+
+/// Instead of a reply to a read that would be larger.
+pub(super) const TOO_LARGE: Reply = Reply::error(
+    "ERR the reply would be larger than 64 MiB: ask for less at a time, use SCAN instead of KEYS",
+);
+
+/// What stands around the text of a reply: its kind, its length, its line ends.
+const FRAME_BYTES: usize = 26;
 
 /// How deeply arrays may lie in arrays in a reply that is read.
 pub const REPLY_DEPTH_MAX: usize = 8;

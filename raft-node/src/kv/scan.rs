@@ -41,9 +41,12 @@ pub(super) fn answer(store: &Store, now: Timestamp, args: &[&[u8]]) -> Result<Re
     let keys = keys
         .into_iter()
         .filter(|key| strings && pattern.is_none_or(|pattern| glob::matches(pattern, key)))
-        .map(Reply::bulk)
-        .collect();
-    Ok(Reply::Array(vec![Reply::Bulk(next.to_string().into()), Reply::Array(keys)]))
+        .map(Reply::bulk);
+    let keys = Reply::array(keys);
+    if keys.is_error() {
+        return Err(keys);
+    }
+    Ok(Reply::Array(vec![Reply::Bulk(next.to_string().into()), keys]))
 }
 
 /// About `count` keys from the position `cursor` on, and the position after them; zero at the end.

@@ -5,6 +5,7 @@ mod memory;
 mod model;
 mod redis;
 mod replication;
+mod reply_size;
 mod scanning;
 
 use bytes::Bytes;

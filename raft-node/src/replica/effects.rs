@@ -60,6 +60,9 @@ pub struct Forward {
     pub request: u64,
     /// The command.
     pub proposal: Proposal,
+    /// Every command sent to that node before has been answered. After a refusal it takes none but such a one: what was
+    /// on its way behind the refused command would overtake it.
+    pub first: bool,
 }
 
 /// What became of a forwarded command, as the node it was sent to tells.
@@ -87,7 +90,8 @@ impl ForwardOutcome {
                 error @ (ClientError::Busy
                 | ClientError::OutcomeUnknown
                 | ClientError::TooLarge { .. }
-                | ClientError::OutOfMemory),
+                | ClientError::OutOfMemory
+                | ClientError::DiskFull),
             ) => ForwardOutcome::Failed(error),
         }
     }

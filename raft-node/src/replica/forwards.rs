@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Instant, NodeId, Proposal};
+use raft_core::{Instant, NodeId};
 
-use super::waiting::Command;
+use super::{effects::Forward, waiting::Command};
 
 /// What was sent and is not answered. The commands are kept: a leader may say that it is none.
 ///
 /// Invariant: `to` counts the commands of each destination, and names none without any.
+/// Invariant: `refused` only while there are commands.
 #[derive(Debug)]
 pub(super) struct Forwards<W> {
     commands: BTreeMap<u64, (NodeId, Command<W>)>,
     to: BTreeMap<NodeId, usize>,
+    /// One of those that were under way together came back: the others will, too, and none may be sent before they have.
+    refused: bool,
     next: u64,
 }
 
 impl<W> Default for Forwards<W> {
     fn default() -> Forwards<W> {
-        Forwards { commands: BTreeMap::new(), to: BTreeMap::new(), next: 1 }
+        Forwards { commands: BTreeMap::new(), to: BTreeMap::new(), refused: false, next: 1 }
     }
 }
 
@@ -32,13 +35,23 @@ impl<W> Forwards<W> {
         self.to.keys().any(|to| Some(*to) != leader)
     }
 
-    /// Adds a command for `to`; returns the number of the request and what to send.
-    pub(super) fn add(&mut self, to: NodeId, command: Command<W>) -> (u64, Proposal) {
-        let (request, proposal) = (self.next, command.proposal.clone());
+    /// Adds a command for `to`; returns what to send.
+    pub(super) fn add(&mut self, to: NodeId, command: Command<W>) -> Forward {
+        let (request, proposal, first) = (self.next, command.proposal.clone(), self.commands.is_empty());
         self.next += 1;
         *self.to.entry(to).or_default() += 1;
         self.commands.insert(request, (to, command));
-        (request, proposal)
+        Forward { to, request, proposal, first }
+    }
+
+    /// A command came back.
+    pub(super) fn came_back(&mut self) {
+        self.refused = !self.commands.is_empty();
+    }
+
+    /// Whether commands that came back wait for others that will.
+    pub(super) fn are_coming_back(&self) -> bool {
+        self.refused
     }
 
     /// Whom the request was sent to.
@@ -55,6 +68,7 @@ impl<W> Forwards<W> {
                 self.to.remove(&to);
             }
         }
+        self.refused &= !self.commands.is_empty();
         Some(command)
     }
 

@@ -15,6 +15,8 @@ mod reads;
 mod snapshots;
 mod waiting;
 
+use std::collections::BTreeSet;
+
 use raft_core::{
     Apply, Event, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError,
     Ready, SnapshotMeta, StepError,
@@ -68,6 +70,9 @@ impl Default for Limits {
     }
 }
 
+/// A voter that was heard no later than this ago may take over: three heartbeats and a little.
+const SUCCESSOR_HEARD_MS: u64 = 350;
+
 /// One node's decisions.
 #[derive(Debug)]
 pub struct Replica<W, R> {
@@ -81,6 +86,8 @@ pub struct Replica<W, R> {
     retry_at: Option<Instant>,
     /// Commands sent to a leader.
     forwards: Forwards<W>,
+    /// Nodes one of whose forwarded commands was refused, and that have not begun anew since.
+    refused: BTreeSet<NodeId>,
     /// Commands that came in so far.
     commands: u64,
     /// Commands wait although a leader is known: older ones are still under way to a former one.
@@ -115,6 +122,7 @@ impl<W, R> Replica<W, R> {
             waiting: Waiting::default(),
             retry_at: None,
             forwards: Forwards::default(),
+            refused: BTreeSet::new(),
             commands: 0,
             held: false,
             abandon_at: None,
@@ -139,39 +147,54 @@ impl<W, R> Replica<W, R> {
         self.raft.transfer_leadership(now, to).is_ok()
     }
 
-    /// Who should lead if this node leaves: the voter whose log is the furthest.
-    pub fn successor(&self) -> Option<NodeId> {
+    /// Who should lead if this node leaves: of the voters that answered lately, the one whose log is the furthest. Right
+    /// after the death of one, its log is as far as any.
+    pub fn successor(&self, now: Now) -> Option<NodeId> {
         let voters = &self.raft.conf().voters;
         let peers =
             self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
-        peers.max_by_key(|(_, peer)| peer.matched).map(|(id, _)| id)
+        let answered_lately = |heard_at: Instant| now.instant <= heard_at.plus_millis(SUCCESSOR_HEARD_MS);
+        let rank =
+            |peer: &raft_core::PeerStatus| (answered_lately(peer.heard_at), peer.matched, peer.heard_at);
+        peers.max_by_key(|(_, peer)| rank(peer)).map(|(id, _)| id)
     }
 
     /// Takes a command of a client of this node: into the log if this node leads, on to the leader if another does,
     /// otherwise it waits for one.
     ///
     /// Commands keep their order, also when the leader changes: one that finds others waiting queues up behind them, and
-    /// while one is still under way to a former leader, which may send it back, none goes to the next.
+    /// while one is still under way to a former leader, which may send it back, none goes to the next. Where one was sent
+    /// back, the others under way behind it are waited for.
     pub fn propose(&mut self, now: Now, proposal: Proposal, waiter: W) {
         self.commands += 1;
         let command = Command { proposal, waiter, since: now.instant, order: self.commands };
         if self.forwards.any_elsewhere(self.raft.leader()) {
             self.held = true;
             self.wait(now, command);
-        } else if self.waiting.has_commands() {
+        } else if self.forwards.are_coming_back() || self.waiting.has_commands() {
             self.wait(now, command);
         } else {
             self.offer(now, command);
         }
     }
 
-    /// Takes a command that another node forwarded. It is not forwarded again: two nodes that each take the other
-    /// for the leader would pass it back and forth.
-    pub fn propose_forwarded(&mut self, now: Now, proposal: Proposal, waiter: W) {
+    /// Takes a command that `from` forwarded. It is not forwarded again: two nodes that each take the other for the
+    /// leader would pass it back and forth.
+    ///
+    /// Once one is sent back, so are those behind it, up to one that is [`first`](Forward::first): this node may lead
+    /// again before they arrive.
+    pub fn propose_forwarded(&mut self, now: Now, from: NodeId, first: bool, proposal: Proposal, waiter: W) {
+        if first {
+            self.refused.remove(&from);
+        } else if self.refused.contains(&from) {
+            self.out.failed.push((waiter, ClientError::NotLeader));
+            return;
+        }
         match self.raft.propose(now, proposal) {
             Ok(id) => self.enqueue(now, id, waiter),
             // It may wait at the node it came from, where its place among others is known.
-            Err(ProposeError::Transferring { .. }) => {
+            Err(ProposeError::NotLeader { .. } | ProposeError::Transferring { .. }) => {
+                self.refused.insert(from);
                 self.out.failed.push((waiter, ClientError::NotLeader));
             }
             Err(error) => self.out.failed.push((waiter, refusal(error))),
@@ -189,7 +212,10 @@ impl<W, R> Replica<W, R> {
             ForwardOutcome::Reply(reply) => self.out.replies.push((command.waiter, reply)),
             ForwardOutcome::Failed(error) => self.out.failed.push((command.waiter, error)),
             // It was not taken there, so offering it again cannot apply it twice.
-            ForwardOutcome::NotLeader => self.wait(now, command),
+            ForwardOutcome::NotLeader => {
+                self.forwards.came_back();
+                self.wait(now, command);
+            }
         }
     }
 
@@ -402,8 +428,7 @@ impl<W, R> Replica<W, R> {
             self.out.failed.push((command.waiter, ClientError::Busy));
             return;
         }
-        let (request, proposal) = self.forwards.add(to, command);
-        self.out.forwards.push(Forward { to, request, proposal });
+        self.out.forwards.push(self.forwards.add(to, command));
     }
 
     fn wait(&mut self, now: Now, command: Command<W>) {
@@ -499,6 +524,8 @@ impl<W, R> Replica<W, R> {
         self.retry_at = None;
         if self.forwards.any_elsewhere(self.raft.leader()) {
             self.held = self.waiting.has_commands();
+        } else if self.forwards.are_coming_back() {
+            self.retry_soon(now);
         } else {
             for command in self.waiting.take_commands() {
                 self.offer(now, command);

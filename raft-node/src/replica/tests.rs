@@ -180,7 +180,7 @@ fn a_forward_without_an_answer_ends_as_unknown() {
 fn a_forwarded_command_is_not_forwarded_again() {
     let mut replica = replica(3);
     follower_of(2, 1, &mut replica, at(10));
-    replica.propose_forwarded(at(20), command("a"), "peer");
+    replica.propose_forwarded(at(20), NodeId(3), true, command("a"), "peer");
     let effects = settle(&mut replica, at(20));
     assert!(effects.forwards.is_empty());
     assert_eq!(effects.failed, [("peer", ClientError::NotLeader)]);
@@ -288,6 +288,57 @@ fn no_command_overtakes_one_that_a_former_leader_still_has() {
     let effects = settle(&mut replica, at(80));
     assert_eq!(sent(&effects), [(3, Bytes::from("a")), (3, Bytes::from("b")), (3, Bytes::from("c"))]);
     assert!(effects.failed.is_empty());
+}
+
+/// A node that refused a command and leads again would take those that were on their way behind it.
+#[test]
+fn behind_a_refused_command_none_is_taken_until_its_sender_begins_anew() {
+    let mut replica = replica(1);
+    replica.propose_forwarded(at(10), NodeId(2), true, command("a"), "a");
+    replica.tick(at(2000)).unwrap();
+    assert_eq!(settle(&mut replica, at(2000)).failed, [("a", ClientError::NotLeader)]);
+    assert_eq!(replica.raft().role(), RoleKind::Leader);
+    replica.propose_forwarded(at(2001), NodeId(2), false, command("b"), "b");
+    replica.propose_forwarded(at(2001), NodeId(3), false, command("x"), "of another node");
+    let effects = settle(&mut replica, at(2001));
+    assert_eq!(effects.failed, [("b", ClientError::NotLeader)]);
+    replica.propose_forwarded(at(2002), NodeId(2), true, command("a"), "a");
+    replica.propose_forwarded(at(2002), NodeId(2), false, command("b"), "b");
+    let again = settle(&mut replica, at(2002));
+    assert!(again.failed.is_empty());
+    let entries = |effects: &Effects<&'static str, &'static str>| -> Vec<Bytes> {
+        effects
+            .writes
+            .iter()
+            .flat_map(|write| write.entries.iter().map(|entry| entry.payload.clone()))
+            .collect()
+    };
+    assert_eq!(entries(&effects), [Bytes::from("x")]);
+    assert_eq!(entries(&again), [Bytes::from("a"), Bytes::from("b")]);
+}
+
+#[test]
+fn what_came_back_is_sent_again_once_everything_behind_it_has_come_back_too() {
+    let mut replica = replica(3);
+    follower_of(2, 1, &mut replica, at(10));
+    replica.propose(at(20), command("a"), "first");
+    replica.propose(at(20), command("b"), "second");
+    let old = settle(&mut replica, at(20)).forwards;
+    assert_eq!(old.iter().map(|forward| forward.first).collect::<Vec<_>>(), [true, false]);
+    replica.forward_answered(at(30), NodeId(2), old[0].request, ForwardOutcome::NotLeader);
+    replica.propose(at(31), command("c"), "third");
+    for now in [31, 30 + RETRY_MS, 30 + 2 * RETRY_MS] {
+        replica.tick(at(now)).unwrap();
+        assert!(settle(&mut replica, at(now)).forwards.is_empty(), "sent while b is under way");
+    }
+    replica.forward_answered(at(80), NodeId(2), old[1].request, ForwardOutcome::NotLeader);
+    replica.tick(at(80 + RETRY_MS)).unwrap();
+    let effects = settle(&mut replica, at(80 + RETRY_MS));
+    assert_eq!(sent(&effects), [(2, Bytes::from("a")), (2, Bytes::from("b")), (2, Bytes::from("c"))]);
+    assert_eq!(
+        effects.forwards.iter().map(|forward| forward.first).collect::<Vec<_>>(),
+        [true, false, false]
+    );
 }
 
 #[test]

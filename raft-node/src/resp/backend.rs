@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use raft_core::Timestamp;
 use tokio::sync::oneshot;
 
 use crate::{error::ClientError, kv::Kv, status::Status};
@@ -29,6 +30,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Linearizable: the store holds every write that any client had been answered before this call. A `read` that is
     /// dropped without being run tells its client that the node is leaving.
     fn read(&self, consistency: Consistency, read: ReadRequest);
+
+    /// What the leader's clock shows, as far as the node can tell.
+    fn time(&self) -> Timestamp;
 
     /// What the node knows about itself and its cluster. Cheap enough to be asked ten times a second.
     fn status(&self) -> Status;

@@ -464,7 +464,8 @@ const OUTPUT_BYTES_KEPT: usize = 64 << 10;
 const LINGER_BYTES_MAX: usize = 16 << 10;
 /// Reads that follow writes through the log, at most: each brings its value with it.
 const LOGGED_READS_MAX: usize = 64;
-/// What a client sends after it was told off is read so many times.
-const GOODBYE_READS_MAX: usize = 64;
+/// What a client sends after it was told off is read so many times: 64 MiB, so that one with a value that is too large
+/// comes to the end of it and reads why.
+const GOODBYE_READS_MAX: usize = 4096;
 /// How long the orderly end of a stream may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -140,8 +140,15 @@ fn clients(facts: &Facts<'_>) -> Fields {
 fn memory(facts: &Facts<'_>) -> Fields {
     let human = |bytes: u64| {
         #[allow(clippy::cast_precision_loss, reason = "shown with two digits")]
-        let mib = bytes as f64 / 1_048_576.0;
-        format!("{mib:.2}M")
+        let (bytes, mut unit, mut shown) = (bytes as f64, "B", bytes as f64);
+        for (next, size) in
+            [("K", 1_024.0), ("M", 1_048_576.0), ("G", 1_073_741_824.0), ("T", 1_099_511_627_776.0)]
+        {
+            if bytes >= size {
+                (unit, shown) = (next, bytes / size);
+            }
+        }
+        format!("{shown:.2}{unit}")
     };
     fields([
         ("used_memory", facts.status.memory_bytes.unwrap_or(0).to_string()),
@@ -160,7 +167,7 @@ fn persistence(facts: &Facts<'_>) -> Fields {
             facts.status.applied.0.saturating_sub(facts.status.snapshot_index.0).to_string(),
         ),
         ("aof_enabled", "1".into()),
-        ("aof_last_write_status", "ok".into()),
+        ("aof_last_write_status", if facts.status.log_full { "err" } else { "ok" }.into()),
         ("aof_current_size", facts.status.log_bytes.unwrap_or(0).to_string()),
         ("fsync_p50_us", facts.status.fsync_p50_us.to_string()),
         ("fsync_p99_us", facts.status.fsync_p99_us.to_string()),
@@ -255,8 +262,10 @@ fn raft(facts: &Facts<'_>) -> Fields {
 fn keyspace(facts: &Facts<'_>) -> Fields {
     match facts.status.keys {
         None | Some(0) => Vec::new(),
-        // How many of them expire takes a look at the store; tools only want the field.
-        Some(keys) => fields([("db0", format!("keys={keys},expires=0,avg_ttl=0"))]),
+        Some(keys) => {
+            let expiring = facts.status.expiring.unwrap_or(0);
+            fields([("db0", format!("keys={keys},expires={expiring},avg_ttl=0"))])
+        }
     }
 }
 

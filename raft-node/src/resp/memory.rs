@@ -70,6 +70,10 @@ impl Backend for MemoryBackend {
         let _ = self.jobs.send(Job::Read(read));
     }
 
+    fn time(&self) -> Timestamp {
+        Timestamp(now_ms())
+    }
+
     fn status(&self) -> Status {
         let applied = LogIndex(self.applied.load(Ordering::Relaxed));
         let id = NodeId(1);
@@ -103,10 +107,12 @@ impl Backend for MemoryBackend {
             start_number: StartNumber(1),
             incarnation: Incarnation(1),
             keys: None,
+            expiring: None,
             memory_bytes: None,
             memory_bytes_max: None,
             segments: None,
             log_bytes: None,
+            log_full: false,
             problems: Vec::new(),
         }
     }

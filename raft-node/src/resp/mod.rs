@@ -26,6 +26,7 @@ mod raft_command;
 mod server;
 mod session;
 mod transaction;
+mod unsupported;
 mod waits;
 
 use std::{net::SocketAddr, sync::Arc};

@@ -7,15 +7,18 @@ use std::{
     collections::VecDeque,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::{Bytes, BytesMut};
-use raft_core::LogIndex;
+use raft_core::{LogIndex, Timestamp};
 use tokio::sync::oneshot;
 
 use super::{
+    Shared,
     backend::{Backend, Consistency, ReplyFuture},
+    clients::{Allowance, Clients},
     transaction::Queued,
 };
 use crate::{
@@ -68,6 +71,8 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) struct Answers {
     encoded: BytesMut,
+    /// The share of `encoded` in the memory of all large buffers, until the connection accounts for it.
+    _allowance: Allowance,
     /// Reads that were not run, since the replies before them are large: ask again when those have been sent.
     left: Vec<Vec<Bytes>>,
 }
@@ -124,7 +129,7 @@ impl Pipeline {
     /// Sends off the reads gathered so far.
     pub(super) fn start_reads<B: Backend>(
         &mut self,
-        backend: &B,
+        shared: &Shared<B>,
         consistency: Consistency,
         protocol: Protocol,
     ) {
@@ -134,7 +139,7 @@ impl Pipeline {
         let commands = std::mem::take(&mut self.gathered);
         let count = commands.len();
         let bytes = commands.iter().flatten().map(Bytes::len).sum();
-        let wait = Wait::Reads(start(backend, consistency, protocol, commands), count);
+        let wait = Wait::Reads(start(shared, consistency, protocol, commands), count);
         // They were counted when they were gathered.
         self.commands -= count;
         self.push(Slot { wait, protocol, silent: false, bytes });
@@ -168,7 +173,7 @@ impl Pipeline {
     pub(super) fn poll_first<B: Backend>(
         &mut self,
         context: &mut Context<'_>,
-        backend: &B,
+        shared: &Shared<B>,
         consistency: Consistency,
     ) -> Poll<Option<(Outcome, Slot)>> {
         let Some(first) = self.slots.front_mut() else { return Poll::Ready(None) };
@@ -196,13 +201,13 @@ impl Pipeline {
             Wait::Reads(answers, count) => match Pin::new(answers).poll(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(answers) => match answers.unwrap_or(Err(ClientError::ShuttingDown)) {
-                    Ok(Answers { encoded, left }) if left.is_empty() => Outcome::Encoded(encoded),
-                    Ok(Answers { encoded, left }) => {
+                    Ok(Answers { encoded, left, .. }) if left.is_empty() => Outcome::Encoded(encoded),
+                    Ok(Answers { encoded, left, .. }) => {
                         // What was answered leaves; the slot stays for the rest.
                         let answered = *count - left.len();
                         self.commands -= answered;
                         *count = left.len();
-                        *answers_of(&mut first.wait) = start(backend, consistency, first.protocol, left);
+                        *answers_of(&mut first.wait) = start(shared, consistency, first.protocol, left);
                         let done = Slot {
                             wait: Wait::Done(BytesMut::new()),
                             protocol: first.protocol,
@@ -267,30 +272,53 @@ fn answers_of(wait: &mut Wait) -> &mut oneshot::Receiver<Result<Answers, ClientE
 }
 
 fn start<B: Backend>(
-    backend: &B,
+    shared: &Shared<B>,
     consistency: Consistency,
     protocol: Protocol,
     commands: Vec<Vec<Bytes>>,
 ) -> oneshot::Receiver<Result<Answers, ClientError>> {
     let (sender, receiver) = oneshot::channel();
+    let (clients, limit) = (Arc::clone(&shared.clients), shared.options.buffers_bytes_max);
+    let backend = shared.backend.clone();
     let run = move |kv: Result<&Kv, ClientError>| {
         // The client may have gone.
-        let _ = sender.send(kv.map(|kv| answer(kv, protocol, commands)));
+        let _ = sender.send(kv.map(|kv| answer(kv, || backend.time(), protocol, commands, clients, limit)));
     };
-    backend.read(consistency, Box::new(run));
+    shared.backend.read(consistency, Box::new(run));
     receiver
 }
 
-fn answer(kv: &Kv, protocol: Protocol, mut commands: Vec<Vec<Bytes>>) -> Answers {
+/// Runs reads. All clients may ask for large values at one moment, and all of them are answered before the first of them
+/// can take anything: what does not fit into the memory of all large buffers is refused before it is encoded.
+fn answer(
+    kv: &Kv,
+    clock: impl Fn() -> Timestamp,
+    protocol: Protocol,
+    mut commands: Vec<Vec<Bytes>>,
+    clients: Arc<Clients>,
+    bytes_max: usize,
+) -> Answers {
     let mut encoded = BytesMut::new();
+    let mut allowance = Allowance::new(clients);
     for at in 0..commands.len() {
-        kv.query(&commands[at]).encode(protocol, &mut encoded);
+        let reply = kv.query_at(&commands[at], &clock);
+        let bytes = encoded.len() + reply.size_bytes();
+        if bytes < ANSWERS_FREE_BYTES || allowance.resize(bytes, bytes_max) {
+            reply.encode(protocol, &mut encoded);
+        } else {
+            NO_ROOM.encode(protocol, &mut encoded);
+        }
         if encoded.len() >= ANSWERS_BYTES_MAX {
-            return Answers { encoded, left: commands.split_off(at + 1) };
+            return Answers { encoded, _allowance: allowance, left: commands.split_off(at + 1) };
         }
     }
-    Answers { encoded, left: Vec::new() }
+    Answers { encoded, _allowance: allowance, left: Vec::new() }
 }
+
+const NO_ROOM: Reply = Reply::error("BUSY too many large replies are under way, try again");
+
+/// What the answers of one connection may take without being counted.
+const ANSWERS_FREE_BYTES: usize = 64 << 10;
 
 const ARRAY_OF_ONE: &[u8] = b"*1\r\n";
 

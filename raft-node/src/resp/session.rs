@@ -17,6 +17,7 @@ use super::{
     parser::integer,
     raft_command,
     transaction::{Execution, Queued, Transaction},
+    unsupported,
 };
 use crate::kv::{
     self, Class, Protocol, Reply, Verb, request,
@@ -149,7 +150,7 @@ impl Session {
             }
             Err(refusal) => {
                 self.transaction.refuse();
-                return Action::Reply(refusal);
+                return Action::Reply(unsupported::refusal(&args).unwrap_or(refusal));
             }
         };
         self.client.ran(spec.verb);
@@ -194,8 +195,8 @@ impl Session {
             Verb::Client if client_command::changes_replies(&args) => client_command::reply_mode(self, &args),
             Verb::Exec => match self.transaction.execute(shared.options.requests.request_bytes_max) {
                 Execution::Refused(reply) => Action::Reply(reply),
-                Execution::Local(commands) => Action::Reply(Reply::Array(
-                    commands.iter().map(|command| self.answer(&command.args, shared)).collect(),
+                Execution::Local(commands) => Action::Reply(Reply::array(
+                    commands.iter().map(|command| self.answer(&command.args, shared)),
                 )),
                 Execution::Entry { payload, commands } => Action::Execute { payload, commands },
             },

@@ -182,16 +182,9 @@ pub(super) fn merge(
     mut local: impl FnMut(&[Bytes]) -> Reply,
 ) -> Reply {
     let mut stored = stored.into_iter();
-    Reply::Array(
-        commands
-            .iter()
-            .map(
-                |command| {
-                    if command.stored { stored.next().unwrap_or(Reply::Null) } else { local(&command.args) }
-                },
-            )
-            .collect(),
-    )
+    Reply::array(commands.iter().map(|command| {
+        if command.stored { stored.next().unwrap_or(Reply::Null) } else { local(&command.args) }
+    }))
 }
 
 /// What an argument costs beside its bytes, so that many small ones are bounded too.

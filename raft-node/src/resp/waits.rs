@@ -15,32 +15,42 @@ use super::{
 };
 use crate::{
     error::ClientError,
-    kv::Reply,
+    kv::{Kv, Reply},
     status::{MemberKind, Role, Status},
 };
 
-/// `WAIT`: how many other members have everything that was committed when this began, as soon as there are `wanted` of
+/// `WAIT`: how many other members have everything that was answered when this began, as soon as there are `wanted` of
 /// them or `timeout` is over (zero: no timeout).
 ///
-/// The connection's writes have been answered before this begins, so the commit index covers them.
+/// The connection's writes have been answered before this begins, so a read that is linearizable finds out an index that
+/// covers them. The status does not: it may be some milliseconds old.
 pub(super) async fn members<B: Backend>(shared: Arc<Shared<B>>, wanted: usize, timeout: Duration) -> Reply {
     let started = Instant::now();
-    let status = shared.backend.status();
-    let target = status.commit;
-    let mut count = covered(&status, target);
+    let target = match tokio::time::timeout(time_left(timeout, started), applied(&shared.backend)).await {
+        Ok(Ok(applied)) => applied,
+        // What is acknowledged is on a majority; more is not known.
+        Ok(Err(_)) | Err(_) => return Reply::count(for_certain(&shared.backend.status())),
+    };
+    let mut count = covered(&shared.backend.status(), target);
     while count < wanted && (timeout.is_zero() || started.elapsed() < timeout) {
-        let left = if timeout.is_zero() { POLL_INTERVAL } else { timeout.saturating_sub(started.elapsed()) };
-        sleep(left.min(POLL_INTERVAL)).await;
+        sleep(time_left(timeout, started).min(POLL_INTERVAL)).await;
         count = covered(&shared.backend.status(), target);
     }
     Reply::count(count)
 }
 
+fn time_left(timeout: Duration, started: Instant) -> Duration {
+    if timeout.is_zero() { Duration::MAX } else { timeout.saturating_sub(started.elapsed()) }
+}
+
+/// How many others have what is committed on disk: it is on a majority, even where nobody reports to us.
+fn for_certain(status: &Status) -> usize {
+    status.members.iter().filter(|member| member.kind == MemberKind::Voter).count() / 2
+}
+
 /// How many others have everything up to `target` on disk.
 fn covered(status: &Status, target: LogIndex) -> usize {
-    let voters = status.members.iter().filter(|member| member.kind == MemberKind::Voter).count();
-    // What is committed is on a majority; that much is known even where nobody reports to us.
-    let for_certain = voters / 2;
+    let for_certain = for_certain(status);
     if status.role != Role::Leader {
         return for_certain;
     }
@@ -54,18 +64,23 @@ fn covered(status: &Status, target: LogIndex) -> usize {
 
 /// `RAFT.BARRIER`: `OK` once this node has applied everything that any client was answered before.
 pub(super) async fn barrier<B: Backend>(shared: Arc<Shared<B>>) -> Reply {
+    match applied(&shared.backend).await {
+        Ok(_) => Reply::OK,
+        Err(error) => failure(&error, || shared.backend.status()),
+    }
+}
+
+/// What this node has applied once that is everything any client was answered before.
+async fn applied<B: Backend>(backend: &B) -> Result<LogIndex, ClientError> {
     let (sender, receiver) = oneshot::channel();
-    shared.backend.read(
+    backend.read(
         Consistency::Linearizable,
         Box::new(move |kv| {
             // The client may have gone.
-            let _ = sender.send(kv.map(|_| ()));
+            let _ = sender.send(kv.map(Kv::applied));
         }),
     );
-    match receiver.await.unwrap_or(Err(ClientError::ShuttingDown)) {
-        Ok(()) => Reply::OK,
-        Err(error) => failure(&error, || shared.backend.status()),
-    }
+    receiver.await.unwrap_or(Err(ClientError::ShuttingDown))
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -22,8 +22,9 @@ def free_port():
 class Server:
     """One node; `prefix` is put before the command, as strace needs it."""
 
-    def __init__(self, directory, prefix=(), number=1, founders=None, ports=None):
+    def __init__(self, directory, prefix=(), number=1, founders=None, ports=None, extra=()):
         self.directory, self.prefix, self.number, self.founders = directory, list(prefix), number, founders
+        self.extra = list(extra)
         self.resp, self.http, self.peer = ports or [free_port() for _ in range(3)]
         self.process = None
 
@@ -33,6 +34,7 @@ class Server:
             command += [flag, f"127.0.0.1:{port}"]
         if self.founders:
             command += ["--initial-cluster", self.founders]
+        command += self.extra
         self.log = self.directory + ".log"
         log = open(self.log, "a")
         self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
@@ -133,6 +135,68 @@ def test_a_stale_read_with_a_bound_is_refused_once_the_node_is_cut_off(lab):
     assert reader.get("k") == b"1", "without a bound anything goes"
     for node in nodes:
         node.process.send_signal(signal.SIGCONT)
+
+
+def test_the_time_left_counts_down_while_nothing_is_written(lab):
+    """TTL at every node, and on its own: no write, no other read."""
+    nodes = lab.three()
+    nodes[0].client().set("k", "v", ex=100)
+    time.sleep(2.2)
+    for node in nodes:
+        assert 96 <= node.client().ttl("k") <= 98, node.client().ttl("k")
+
+
+def peak_mib(server):
+    """The most memory the process ever had."""
+    for line in open(f"/proc/{server.process.pid}/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) // 1024
+
+
+def test_a_few_bytes_do_not_make_gigabytes(lab):
+    """MGET, transactions and pipelines that name one large value a thousand times."""
+    nodes = lab.three()
+    r = nodes[0].client()
+    r.set("big", b"x" * (1 << 20))
+    assert "larger than 64 MiB" in refused(redis.ResponseError, r.mget, ["big"] * 1000)
+    with r.pipeline() as pipe:
+        for _ in range(1000):
+            pipe.get("big")
+        replies = pipe.execute(raise_on_error=False)
+    whole = sum(isinstance(reply, bytes) for reply in replies)
+    assert 28 <= whole <= 32 and all("32 MiB" in str(reply) for reply in replies[whole:]), whole
+    with socket.create_connection(("127.0.0.1", nodes[0].resp)) as s:
+        s.sendall(b"GETEX big\r\n" * 1000)
+        time.sleep(2)
+        assert r.get("big") == b"x" * (1 << 20), "others are served"
+    # 512 MiB for replies that wait at the node that was asked, and what builds them.
+    assert peak_mib(nodes[0]) < 800, peak_mib(nodes[0])
+    assert all(peak_mib(node) < 300 for node in nodes[1:]), [peak_mib(node) for node in nodes]
+
+
+def test_a_lone_node_on_a_full_disk(lab):
+    """No space for the third file of the log: writes are refused with the reason, reads and deletes go on."""
+    small = ["--segment-bytes", "1MiB", "--max-entry-bytes", "64KiB", "--max-value-bytes", "32KiB"]
+    full = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fallocate",
+            "-e", "inject=fallocate:error=ENOSPC:when=3+"]
+    server = lab.server("full", prefix=full, extra=small).start()
+    r = server.client(retry=None)
+    acked, text = 0, ""
+    for i in range(400):
+        try:
+            r.set(f"k{i}", b"v" * 10_000)
+            acked += 1
+        except redis.ResponseError as error:
+            text = str(error)
+            break
+    assert acked > 5 and "no space left" in text, (acked, text)
+    assert all(r.get(f"k{i}") == b"v" * 10_000 for i in range(acked))
+    assert r.delete("k0") == 1 and server.status()["log_full"]
+    server.kill()
+    server.prefix = []
+    server.start()
+    r = server.client()
+    assert r.get("k0") is None and all(r.get(f"k{i}") for i in range(1, acked)) and r.set("k0", "v")
 
 
 def test_redis_py(lab):

@@ -37,7 +37,9 @@ fn stderr(output: &Output) -> String {
 
 #[test]
 fn help_and_version_succeed() {
-    for arguments in [&["--help"][..], &["-h"], &["--version"], &["serve", "--help"], &["verify", "-h"]] {
+    for arguments in
+        [&["--help"][..], &["-h"], &["--version"], &["help"], &["serve", "--help"], &["verify", "-h"]]
+    {
         let output = raft_node(arguments);
         assert_eq!((code(&output), stderr(&output)), (0, String::new()), "{arguments:?}");
         assert!(!output.stdout.is_empty());

@@ -149,6 +149,16 @@ impl Server {
         child.wait().unwrap().code()
     }
 
+    /// Waits for the exit code of a process that was told to end in some other way.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        self.child.take()?.wait().unwrap().code()
+    }
+
+    /// What it is given as `--initial-cluster`.
+    pub(crate) fn founders(&self) -> Option<&str> {
+        self.founders.as_deref()
+    }
+
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         if let Some(child) = &self.child {
             rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();

@@ -64,10 +64,12 @@ fn status() -> Status {
         start_number: StartNumber(1),
         incarnation: Incarnation(1),
         keys: None,
+        expiring: None,
         memory_bytes: None,
         memory_bytes_max: None,
         segments: None,
         log_bytes: None,
+        log_full: false,
         problems: Vec::new(),
     }
 }

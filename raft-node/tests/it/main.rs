@@ -8,3 +8,4 @@ mod demo;
 mod harness;
 mod http;
 mod kill;
+mod operators;

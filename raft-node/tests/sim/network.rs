@@ -15,7 +15,7 @@ use crate::random::Random;
 pub(crate) enum Packet {
     Raft(Message),
     Founding(FoundingMessage),
-    Forward { request: u64, origin_run: u64, proposal: Proposal },
+    Forward { request: u64, origin_run: u64, proposal: Proposal, first: bool },
     ForwardReply { request: u64, origin_run: u64, outcome: ForwardOutcome },
 }
 

@@ -105,6 +105,7 @@ pub(crate) enum Local {
         run: u64,
         request: u64,
         proposal: raft_core::Proposal,
+        first: bool,
     },
     ForwardReply {
         from: NodeId,
@@ -406,8 +407,9 @@ impl World {
                 let _ = replica.handle(now, Input::Message(message));
                 Ok(())
             }
-            Local::Forward { node, run, request, proposal } => {
-                replica.propose_forwarded(now, proposal, Waiter::Peer { node, run, request });
+            Local::Forward { node, run, request, proposal, first } => {
+                let waiter = Waiter::Peer { node, run, request };
+                replica.propose_forwarded(now, id(node), first, proposal, waiter);
                 Ok(())
             }
             Local::ForwardReply { from, request, outcome } => {
@@ -440,7 +442,7 @@ impl World {
                 Ok(())
             }
             Local::Transfer => {
-                if let Some(to) = replica.successor() {
+                if let Some(to) = replica.successor(now) {
                     replica.transfer_leadership(now, to);
                     self.coverage.note(Mark::Handover);
                 }
@@ -504,8 +506,8 @@ impl World {
         for fetch in fetches {
             self.fetch(place, fetch);
         }
-        for Forward { to, request, proposal } in forwards {
-            let packet = Packet::Forward { request, origin_run: run, proposal };
+        for Forward { to, request, proposal, first } in forwards {
+            let packet = Packet::Forward { request, origin_run: run, proposal, first };
             self.send(place, crate::network::place(to), packet);
         }
         if self.interrupted(place) {
@@ -708,8 +710,8 @@ impl World {
                 }
                 Ok(())
             }
-            Packet::Forward { request, origin_run, proposal } => {
-                self.give(to, Local::Forward { node: from, run: origin_run, request, proposal });
+            Packet::Forward { request, origin_run, proposal, first } => {
+                self.give(to, Local::Forward { node: from, run: origin_run, request, proposal, first });
                 Ok(())
             }
             Packet::ForwardReply { request, origin_run, outcome } => {

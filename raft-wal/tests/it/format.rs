@@ -453,6 +453,7 @@ fn a_reader_made_from_the_document_finds_whose_directory_it_is() {
     let identity = raft_wal::identity::Identity {
         cluster: Some(raft_core::ClusterId(0xabc)),
         founding: Some(options().founding),
+        has_log: true,
         ..raft_wal::identity::Identity::new(raft_core::NodeId(5), raft_core::Incarnation(77))
     };
     identity.store(&vfs, dir).unwrap();
@@ -460,7 +461,7 @@ fn a_reader_made_from_the_document_finds_whose_directory_it_is() {
     assert_eq!((&bytes[..8], u32_at(&bytes, 8)), (&b"RAFT-ID\0"[..], 1));
     assert_eq!((size(u32_at(&bytes, 12).into()), u64_at(&bytes, 16)), (bytes.len(), 0));
     assert_eq!((u64_at(&bytes, 24), u64_at(&bytes, 32), u64_at(&bytes, 40)), (5, 77, 0));
-    assert_eq!((bytes[48..64].to_vec(), u32_at(&bytes, 64)), (0xabc_u128.to_le_bytes().to_vec(), 3));
+    assert_eq!((bytes[48..64].to_vec(), u32_at(&bytes, 64)), (0xabc_u128.to_le_bytes().to_vec(), 7));
     let (end, configuration) = (bytes.len() - 4, 72 + size(u32_at(&bytes, 68).into()));
     assert!(configuration > 72 && bytes[configuration..end].iter().all(|byte| *byte == 0));
     let founding = Configuration::read(&bytes[72..configuration]);

@@ -1,6 +1,8 @@
 //! Each command, with the edge cases and the words of Redis.
 
-use super::Lab;
+use raft_core::Timestamp;
+
+use super::{Lab, show, words};
 
 #[test]
 fn set_and_its_options() {
@@ -38,6 +40,24 @@ fn set_and_its_options() {
          SET a -> (ERR wrong number of arguments for 'set' command)
          SET \"\" \"\" -> OK
          GET \"\" -> \"\"",
+    );
+}
+
+/// While nothing was written, `TTL` once stood still.
+#[test]
+fn the_time_left_counts_down_while_replicated_time_stands_still() {
+    let mut lab = Lab::new();
+    lab.ask("SET a 1 PX 100000");
+    let at = |lab: &Lab, command: &str, later: u64| {
+        let clock = Timestamp(lab.kv.time().0.saturating_add_signed(later.cast_signed()));
+        show(&lab.kv.query_at(&words(command), || clock))
+    };
+    assert_eq!((at(&lab, "TTL a", 4000), at(&lab, "PTTL a", 4000)), ("96".into(), "96000".into()));
+    assert_eq!(at(&lab, "PTTL a", 200_000), "0", "it is still seen");
+    assert_eq!(
+        at(&lab, "PTTL a", 0u64.wrapping_sub(5000)),
+        "100000",
+        "a clock that is behind counts for nothing"
     );
 }
 

@@ -25,7 +25,7 @@ use crate::{
 impl<S, B: Backend> Connection<S, B> {
     /// Sends off the reads gathered so far.
     pub(super) fn start_reads(&mut self) {
-        self.pipeline.start_reads(&self.shared.backend, self.session.reads(), self.session.protocol);
+        self.pipeline.start_reads(&self.shared, self.session.reads(), self.session.protocol);
     }
 
     /// Puts a reply behind those that are still to come.
@@ -46,7 +46,7 @@ impl<S, B: Backend> Connection<S, B> {
         let mut any = false;
         while self.output.len() < self.shared.options.output_bytes_max {
             let consistency = self.session.reads();
-            match self.pipeline.poll_first(context, &self.shared.backend, consistency) {
+            match self.pipeline.poll_first(context, &self.shared, consistency) {
                 Poll::Pending | Poll::Ready(None) => break,
                 Poll::Ready(Some((outcome, slot))) => {
                     any = true;
