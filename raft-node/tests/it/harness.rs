@@ -222,12 +222,15 @@ impl Client {
 
     /// One command, one reply. An error of the connection leaves the outcome unknown.
     pub(crate) fn call(&mut self, args: &[&str]) -> io::Result<Value> {
-        let mut request = format!("*{}\r\n", args.len());
-        for arg in args {
-            request += &format!("${}\r\n{arg}\r\n", arg.len());
-        }
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.stream.get_mut().write_all(request(args).as_bytes())?;
         self.reply()
+    }
+
+    /// Commands sent at once, and their replies.
+    pub(crate) fn pipeline(&mut self, commands: &[&[&str]]) -> io::Result<Vec<Value>> {
+        let requests: String = commands.iter().map(|args| request(args)).collect();
+        self.stream.get_mut().write_all(requests.as_bytes())?;
+        commands.iter().map(|_| self.reply()).collect()
     }
 
     fn reply(&mut self) -> io::Result<Value> {
@@ -255,4 +258,9 @@ impl Client {
             other => return Err(io::Error::other(format!("unexpected reply type {other:?}"))),
         })
     }
+}
+
+fn request(args: &[&str]) -> String {
+    let args = args.iter().map(|arg| format!("${}\r\n{arg}\r\n", arg.len()));
+    std::iter::once(format!("*{}\r\n", args.len())).chain(args).collect()
 }
