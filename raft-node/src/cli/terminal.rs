@@ -53,6 +53,13 @@ impl Drop for SingleKeys {
     }
 }
 
+/// How many characters a line has. Some terminals do not know it and say zero.
+fn width(columns: u16) -> usize {
+    if columns == 0 { WIDTH_DEFAULT } else { usize::from(columns) }
+}
+
+const WIDTH_DEFAULT: usize = 80;
+
 /// Redraws a few lines in place.
 #[derive(Default)]
 pub(super) struct Screen {
@@ -67,7 +74,7 @@ impl Screen {
             out += &format!("\x1b[{}A\x1b[J", self.lines);
         }
         // A line that wraps would take more room than is cleared the next time.
-        let width = tcgetwinsize(io::stdout()).map_or(usize::MAX, |size| usize::from(size.ws_col).max(1));
+        let width = tcgetwinsize(io::stdout()).map_or(usize::MAX, |size| width(size.ws_col));
         for line in text.lines() {
             out.extend(line.chars().take(width));
             out.push('\n');
@@ -76,5 +83,14 @@ impl Screen {
         let mut stdout = io::stdout().lock();
         stdout.write_all(out.as_bytes())?;
         stdout.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The table of `demo` was once a single column of letters there.
+    #[test]
+    fn a_terminal_that_does_not_know_its_width_gets_whole_lines() {
+        assert_eq!((super::width(0), super::width(120)), (80, 120));
     }
 }
