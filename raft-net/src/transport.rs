@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     Addresses, ConnectionKind, Forward, ForwardOrigin, ForwardOutcome, ForwardReply, FoundingMessage,
@@ -157,7 +157,10 @@ impl Shared {
         }
         refusals.insert(peer, (by_peer, reason.clone(), Instant::now()));
         drop(refusals);
-        if by_peer {
+        if *reason == Refusal::NoCluster {
+            // Founders see each other like this for a moment: one of them is through already.
+            info!(%peer, by_peer, %reason, "not connected yet");
+        } else if by_peer {
             warn!(%peer, %reason, "the peer refused the connection");
         } else {
             warn!(%peer, %reason, "connection refused");

@@ -537,7 +537,8 @@ impl<S: Send + 'static> Driver<S> {
                 self.input(now, Input::PeerDied(peer));
             }
             NetEvent::PeerRefused { peer, by_peer, reason } => {
-                warn!(%peer, by_peer, %reason, "connection refused");
+                // The transport has said so.
+                debug!(%peer, by_peer, %reason, "connection refused");
             }
             NetEvent::SnapshotIncoming(incoming) => {
                 if self.replica.accept_snapshot() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use raft_core::{ClusterId, NodeId};
 use raft_net::{Founding, FoundingOutcome, FoundingOutput, NetEvent, NetEvents, Pin, Sent, Transport};
 use tokio::{sync::watch, time::Instant};
-use tracing::{info, warn};
+use tracing::{debug, info};
 
 use crate::{data_dir::DataDir, error::StartError};
 
@@ -57,7 +57,7 @@ pub(crate) async fn found(
             event = events.recv() => match event {
                 Some(NetEvent::Founding { from, message, .. }) => output = founding.receive(from, &message),
                 Some(NetEvent::PeerRefused { peer, by_peer, reason }) => {
-                    warn!(%peer, by_peer, %reason, "connection refused");
+                    debug!(%peer, by_peer, %reason, "connection refused");
                     progress.send_replace(format!("founding the cluster: {peer}: {reason}"));
                     output = FoundingOutput::default();
                 }
