@@ -337,6 +337,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_pushed_one_by_one_is_trimmed_as_well() {
+        let mut tail = Tail::default();
+        (5..=7).for_each(|index| tail.push(entry(index, 100 - ENTRY_OVERHEAD_BYTES)));
+        tail.trim(LogIndex(4), 0);
+        assert_eq!(tail.bytes(), 300, "nothing lies at or before 4");
+        tail.trim(LogIndex(6), 0);
+        assert_eq!((tail.bytes(), tail.first()), (100, Some(LogIndex(7))));
+    }
+
+    #[test]
     fn one_run_is_shared_and_the_cutting_into_runs_is_no_difference() {
         let shared = |first, last| {
             let tail = tail();

@@ -97,5 +97,5 @@ fn parse_words(mut words: impl Iterator<Item = String>) -> Result<Task, String> 
 }
 
 const USAGE: &str = "usage: model elections|membership [--terms N] [--timeouts N] [--proposals N] [--crashes N] [--heartbeats 0|1]
-    [--pre-votes 0|1] [--transfers 0|1] [--change replace|shrink|swap] [--threads N] [--breadth 0|1] [--seconds N]
+    [--pre-votes 0|1] [--transfers 0|1] [--change replace|shrink|remove|swap] [--threads N] [--breadth 0|1] [--seconds N]
        model planted [MISTAKE]";

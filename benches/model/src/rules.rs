@@ -6,7 +6,7 @@ use stateright::Property;
 use crate::{
     marks::Mark,
     node::Node,
-    store::place,
+    store::{NodeRef, place},
     world::{Bounds, State, TERMS_MAX, TWO, World},
 };
 
@@ -128,16 +128,23 @@ pub(crate) fn sights(bounds: &Bounds) -> Vec<Property<World>> {
             Property::sometimes("an entry of an earlier term is on a majority, not committed", figure_8),
         ),
         (
-            membership,
+            membership && bounds.joint,
             Property::sometimes("a joint configuration is in force", |_, s: &State| {
                 s.nodes.iter().any(|n| n.value.facts.conf_is_joint)
             }),
         ),
         (
-            membership,
+            membership && bounds.joint,
             Property::sometimes("a joint configuration is left for good", |_, s: &State| {
                 s.nodes.iter().any(|n| n.value.facts.left_joint)
             }),
+        ),
+        (
+            two_terms && has_two_histories(bounds),
+            Property::sometimes(
+                "a change is in no log any more, another entry committed in its place",
+                rolled_back,
+            ),
         ),
     ];
     sights.into_iter().filter_map(|(possible, sight)| possible.then_some(sight)).collect()
@@ -154,14 +161,24 @@ pub(crate) fn marks(bounds: &Bounds) -> Vec<Mark> {
         (crashes, Mark::VoteLost),
         (crashes, Mark::CrashAfterVote),
         (crashes && commands, Mark::EntriesLost),
-        (two_terms && (bounds.proposals > 1 || (membership && commands)), Mark::Cut),
+        (two_terms && (bounds.proposals > 1 || has_two_histories(bounds)), Mark::Cut),
         (two_terms && (commands || membership), Mark::Misfit),
         (two_terms, Mark::Outdated),
-        (two_terms && membership && commands, Mark::RolledBack),
-        (membership, Mark::JointEntered),
-        (membership, Mark::JointLeft),
+        (two_terms && has_two_histories(bounds), Mark::RolledBack),
+        (membership && bounds.joint, Mark::JointEntered),
+        (membership && bounds.joint, Mark::JointLeft),
     ];
     marks.into_iter().filter_map(|(possible, mark)| possible.then_some(mark)).collect()
+}
+
+/// A change and something else in its place: a command, or the no-op of a leader that does not know of the change.
+fn has_two_histories(bounds: &Bounds) -> bool {
+    !bounds.changes.is_empty() && (bounds.proposals > 0 || !bounds.joint)
+}
+
+fn rolled_back(_: &World, state: &State) -> bool {
+    let gone = |n: &NodeRef| n.value.facts.confs.len() == 1;
+    state.ghost.has_changed() && state.nodes.iter().all(gone) && state.ghost.committed().len() > 1
 }
 
 fn command_committed(_: &World, state: &State) -> bool {

@@ -46,6 +46,13 @@ pub(crate) fn world(options: &Options) -> World {
         members: voters.iter().chain(learners).map(|at| (id(*at), Member::default())).collect(),
         force: true,
     };
+    // Nodes that are alike may trade names.
+    let all = [[0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+    let alike = match options.change.as_str() {
+        "remove" => 2,
+        _ if options.symmetric => 6,
+        _ => 1,
+    };
     let (founding, changes) = match options.change.as_str() {
         // n1 and n2 found, n3 learns; then n3 takes the place of n2.
         "replace" => {
@@ -56,14 +63,17 @@ pub(crate) fn world(options: &Options) -> World {
         }
         // Three found; the third becomes a learner: one step.
         "shrink" => (voters(3), vec![conf(&[0, 1], &[2])]),
+        // Three found; the third leaves: one step without a joint configuration.
+        "remove" => (voters(3), vec![conf(&[0, 1], &[])]),
         // Three found; two of them become learners: a joint step.
         "swap" => (voters(3), vec![conf(&[0], &[1, 2])]),
         _ => (voters(3), Vec::new()),
     };
     let shape = Shape { founding, pre_votes: options.pre_votes, one_epoch: !options.membership };
-    let Options { terms, timeouts, proposals, crashes, heartbeats, transfers, symmetric, .. } = *options;
-    let bounds = Bounds { terms, timeouts, proposals, crashes, heartbeats, changes, transfers };
-    World::new(shape, bounds, symmetric, Instant::now() + Duration::from_secs(options.seconds))
+    let Options { terms, timeouts, proposals, crashes, heartbeats, transfers, .. } = *options;
+    let joint = options.change != "remove";
+    let bounds = Bounds { terms, timeouts, proposals, crashes, heartbeats, changes, joint, transfers };
+    World::new(shape, bounds, &all[..alike], Instant::now() + Duration::from_secs(options.seconds))
 }
 
 pub(crate) fn explore(options: &Options) -> Report {

@@ -65,12 +65,11 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(shape: Shape, symmetric: bool) -> Store {
-        let all = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
-        let names = if symmetric { all.to_vec() } else { vec![all[0]] };
+    /// `names`: the namings of the nodes that make no difference, the one as it is first.
+    pub(crate) fn new(shape: Shape, names: &[[usize; 3]]) -> Store {
         Store {
             shape,
-            names,
+            names: names.to_vec(),
             nodes: RwLock::default(),
             letters: RwLock::default(),
             steps: RwLock::default(),

@@ -37,6 +37,9 @@ pub(crate) struct Bounds {
     pub(crate) heartbeats: bool,
     /// Changes of the membership that may be asked for, each at most once.
     pub(crate) changes: Vec<ConfChange>,
+    /// A change goes through a joint configuration, or its leader away. Otherwise only leaders that keep their vote are
+    /// asked.
+    pub(crate) joint: bool,
     pub(crate) transfers: bool,
 }
 
@@ -84,6 +87,11 @@ pub(crate) struct Ghost {
 impl Ghost {
     pub(crate) fn committed(&self) -> &[(u8, u8)] {
         &self.committed[..usize::from(self.length)]
+    }
+
+    /// Whether a change of the membership was ever appended.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changes != 0
     }
 
     fn see(&mut self, node: NodeRef) {
@@ -147,10 +155,10 @@ enum What {
 }
 
 impl World {
-    pub(crate) fn new(shape: Shape, bounds: Bounds, symmetric: bool, deadline: Instant) -> World {
+    pub(crate) fn new(shape: Shape, bounds: Bounds, names: &[[usize; 3]], deadline: Instant) -> World {
         assert!(bounds.terms < TERMS_MAX as u64, "the model remembers {TERMS_MAX} terms");
         let membership = !bounds.changes.is_empty();
-        let store = Store::new(shape, symmetric);
+        let store = Store::new(shape, names);
         let pairs = (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to);
         let body = Body::RequestVoteReply { campaign: CampaignId(0), granted: false };
         let stale = pairs.map(|(from, to)| {
@@ -310,7 +318,8 @@ impl Model for World {
             self.cut_short.store(true, Ordering::Relaxed);
             return;
         }
-        let Bounds { terms, timeouts, proposals, crashes, heartbeats, ref changes, transfers } = self.bounds;
+        let Bounds { terms, timeouts, proposals, crashes, heartbeats, ref changes, joint, transfers } =
+            self.bounds;
         let mut offer = |at: usize, what: What| {
             let node = state.nodes[at];
             let outcome = self.outcome(node, what);
@@ -351,10 +360,14 @@ impl Model for World {
             if state.ghost.proposals < proposals {
                 offer(at, What::Propose);
             }
-            for change in (0..changes.len()).filter(|change| state.ghost.changes & (1 << change) == 0) {
+            let open = |change: &usize| {
+                let keeps_vote = changes[*change].voters.contains(&id(at));
+                state.ghost.changes & (1 << change) == 0 && (joint || keeps_vote)
+            };
+            for change in (0..changes.len()).filter(open) {
                 offer(at, What::Change(change));
             }
-            if self.membership {
+            if self.membership && joint {
                 offer(at, What::Deadline);
             }
             if transfers {
