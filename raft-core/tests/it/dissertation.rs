@@ -564,7 +564,8 @@ fn a_read_waits_until_the_new_leader_knows_what_is_committed() {
     cluster.settle();
     cluster.crash(1);
     // Heartbeats keep it in office. Its entries do not arrive.
-    cluster.lose = |message| matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
+    cluster.lose =
+        |message| matches!(&message.body, Body::AppendEntries { entries, .. } if !entries.is_empty());
     cluster.elect(2);
     assert!(cluster.raft(2).commit() < cluster.raft(2).last().index);
     cluster.read(2, 1);
