@@ -155,8 +155,8 @@ impl Shared {
         self.commit = self.commit.max(index);
     }
 
-    /// Whether this node may stand for election: its log and its snapshot are whole (SAFETY D1), and it votes in the configuration in
-    /// force or in the last committed one (SAFETY E9, M6).
+    /// Whether this node may stand for election: its log and its snapshot are whole (SAFETY D1), and it votes in the
+    /// configuration in force or in the last committed one (SAFETY E9, M6).
     pub(crate) fn is_electable(&self) -> bool {
         let id = self.config.id;
         let votes = self.log.conf().is_voter(id) || self.log.conf_at(self.commit).1.is_voter(id);

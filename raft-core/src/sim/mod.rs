@@ -304,22 +304,14 @@ impl Sim {
 
 /// The product's timers; the limits stay as small as they are.
 fn patient(config: Config) -> Config {
-    let Config {
-        heartbeat_ms,
-        election_timeout_min_ms,
-        election_timeout_max_ms,
-        suspicion_delay_max_ms,
-        commit_notice_delay_ms,
-        disk_stall_ms,
-        ..
-    } = Config::new(config.id, config.seed);
+    let product = Config::new(config.id, config.seed);
     Config {
-        heartbeat_ms,
-        election_timeout_min_ms,
-        election_timeout_max_ms,
-        suspicion_delay_max_ms,
-        commit_notice_delay_ms,
-        disk_stall_ms,
+        heartbeat_ms: product.heartbeat_ms,
+        election_timeout_min_ms: product.election_timeout_min_ms,
+        election_timeout_max_ms: product.election_timeout_max_ms,
+        suspicion_delay_max_ms: product.suspicion_delay_max_ms,
+        commit_notice_delay_ms: product.commit_notice_delay_ms,
+        disk_stall_ms: product.disk_stall_ms,
         snapshot_timeout_ms: 2000,
         ..config
     }

@@ -69,7 +69,7 @@ impl Sim {
                 }
             }
             Phase::Stable { since, until, term, given } => {
-                for n in self.members().collect::<Vec<_>>() {
+                for n in self.members() {
                     self.v1_term_stands(n, term)?;
                 }
                 if now >= until {
