@@ -7,6 +7,7 @@
 
 mod allocator;
 mod applier;
+mod budget;
 pub mod cli;
 pub mod config;
 mod counts;

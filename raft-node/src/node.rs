@@ -22,9 +22,10 @@ use tracing::warn;
 
 use crate::{
     applier::{Applier, ReadFn},
+    budget::Budget,
     counts::{Counts, Totals},
     data_dir::DataDir,
-    driver::{Budget, Clock, Driver, DriverInput, Waiter, peer_infos},
+    driver::{Clock, Driver, DriverInput, Waiter, peer_infos},
     error::{ClientError, StartError},
     founding::{found, random_u64, random_u128},
     inspection::{Inspection, Published},
