@@ -198,6 +198,11 @@ impl Service {
     /// Whether the only disk that could take this has no room for the log's next file. What is left of the present one is
     /// for deletes. With other voters, one of them leads when this node's disk is full.
     fn has_no_disk(&self, node: &Node<Store>, payload: &[u8]) -> bool {
+        self.disk_is_full(node) && node.inspect().conf.voters.len() == 1 && needs_memory(payload)
+    }
+
+    /// Looks now and then only.
+    fn disk_is_full(&self, node: &Node<Store>) -> bool {
         let inner = &*self.0;
         let now = u64::try_from(inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if now >= inner.disk_looked_at_ms.load(Ordering::Relaxed).saturating_add(DISK_LOOKS_APART_MS) {
@@ -205,8 +210,6 @@ impl Service {
             inner.disk_full.store(node.log_stats().full, Ordering::Relaxed);
         }
         inner.disk_full.load(Ordering::Relaxed)
-            && node.inspect().conf.voters.len() == 1
-            && needs_memory(payload)
     }
 }
 
@@ -283,6 +286,10 @@ impl Backend for Service {
 
     fn time(&self) -> Timestamp {
         self.leaders_time()
+    }
+
+    fn log_is_full(&self) -> bool {
+        self.0.node.get().is_some_and(|node| self.disk_is_full(node))
     }
 
     fn status(&self) -> Status {

@@ -34,6 +34,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What the leader's clock shows, as far as the node can tell.
     fn time(&self) -> Timestamp;
 
+    /// Whether the disk has no room for the log, as of some milliseconds ago. Cheap enough to be asked for each command.
+    fn log_is_full(&self) -> bool;
+
     /// What the node knows about itself and its cluster. Cheap enough to be asked ten times a second.
     fn status(&self) -> Status;
 }

@@ -1,5 +1,6 @@
 //! How a client is told that its command got no reply from the store.
 
+use super::backend::Backend;
 use crate::{
     error::ClientError,
     kv::Reply,
@@ -7,13 +8,13 @@ use crate::{
 };
 
 /// The error line for `error`. What the node knows is added where it helps.
-pub(super) fn failure(error: &ClientError, status: impl Fn() -> Status) -> Reply {
+pub(super) fn failure(error: &ClientError, backend: &impl Backend) -> Reply {
     match error {
         ClientError::NotLeader => {
             Reply::error("TRYAGAIN the leader changed, the command was not executed; try again")
         }
-        ClientError::NoLeader => no_leader(&status()),
-        ClientError::Busy if status().log_full => DISK_FULL,
+        ClientError::NoLeader => no_leader(&backend.status()),
+        ClientError::Busy if backend.log_is_full() => DISK_FULL,
         ClientError::Busy => Reply::error(
             "BUSY too many commands are waiting, this one was not executed; try again in a moment",
         ),

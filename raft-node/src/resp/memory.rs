@@ -74,6 +74,10 @@ impl Backend for MemoryBackend {
         Timestamp(now_ms())
     }
 
+    fn log_is_full(&self) -> bool {
+        false
+    }
+
     fn status(&self) -> Status {
         let applied = LogIndex(self.applied.load(Ordering::Relaxed));
         let id = NodeId(1);

@@ -66,7 +66,7 @@ fn covered(status: &Status, target: LogIndex) -> usize {
 pub(super) async fn barrier<B: Backend>(shared: Arc<Shared<B>>) -> Reply {
     match applied(&shared.backend).await {
         Ok(_) => Reply::OK,
-        Err(error) => failure(&error, || shared.backend.status()),
+        Err(error) => failure(&error, &shared.backend),
     }
 }
 

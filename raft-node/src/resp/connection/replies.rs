@@ -126,7 +126,7 @@ impl<S, B: Backend> Connection<S, B> {
 
     fn failure(&self, error: &ClientError) -> Reply {
         self.shared.clients.counters.errors.fetch_add(1, Ordering::Relaxed);
-        failure(error, || self.shared.backend.status())
+        failure(error, &self.shared.backend)
     }
 }
 
