@@ -39,6 +39,7 @@ pub struct Inspection {
 impl Inspection {
     /// Of this core, now.
     pub(crate) fn of(raft: &Raft) -> Inspection {
+        let peers = raft.peers();
         Inspection {
             role: raft.role(),
             term: raft.term(),
@@ -50,8 +51,8 @@ impl Inspection {
             snapshot: raft.snapshot().last.index,
             snapshot_lost: raft.snapshot_lost().is_some(),
             conf: raft.conf().clone(),
-            matched: raft.peers().into_iter().map(|(id, peer)| (id, peer.matched)).collect(),
-            clock_ahead_ms: ahead_of_median(raft.peers().into_iter().map(|(_, peer)| peer.clock_offset_ms)),
+            matched: peers.iter().map(|(id, peer)| (*id, peer.matched)).collect(),
+            clock_ahead_ms: ahead_of_median(peers.iter().map(|(_, peer)| peer.clock_offset_ms)),
         }
     }
 }

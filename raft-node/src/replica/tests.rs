@@ -268,15 +268,25 @@ fn sent(effects: &Effects<&'static str, &'static str>) -> Vec<(u64, Bytes)> {
     effects.forwards.iter().map(|f| (f.to.0, f.proposal.payload.clone())).collect()
 }
 
-/// A pipeline through a follower was once executed in another order when the leader changed: what came in behind went to
-/// the new leader while the old one still had to send back what came first.
-#[test]
-fn no_command_overtakes_one_that_a_former_leader_still_has() {
+/// A follower of node 2 that has forwarded `a` and `b` to it at 20 ms.
+fn two_under_way() -> (TestReplica, Vec<Forward>) {
     let mut replica = replica(3);
     follower_of(2, 1, &mut replica, at(10));
     replica.propose(at(20), command("a"), "first");
     replica.propose(at(20), command("b"), "second");
-    let old = settle(&mut replica, at(20)).forwards;
+    let forwards = settle(&mut replica, at(20)).forwards;
+    (replica, forwards)
+}
+
+fn firsts(forwards: &[Forward]) -> Vec<bool> {
+    forwards.iter().map(|forward| forward.first).collect()
+}
+
+/// A pipeline through a follower was once executed in another order when the leader changed: what came in behind went to
+/// the new leader while the old one still had to send back what came first.
+#[test]
+fn no_command_overtakes_one_that_a_former_leader_still_has() {
+    let (mut replica, old) = two_under_way();
     replica.handle(at(50), leads(3, 2)).unwrap();
     replica.propose(at(51), command("c"), "third");
     assert!(settle(&mut replica, at(51)).forwards.is_empty());
@@ -319,12 +329,8 @@ fn behind_a_refused_command_none_is_taken_until_its_sender_begins_anew() {
 
 #[test]
 fn what_came_back_is_sent_again_once_everything_behind_it_has_come_back_too() {
-    let mut replica = replica(3);
-    follower_of(2, 1, &mut replica, at(10));
-    replica.propose(at(20), command("a"), "first");
-    replica.propose(at(20), command("b"), "second");
-    let old = settle(&mut replica, at(20)).forwards;
-    assert_eq!(old.iter().map(|forward| forward.first).collect::<Vec<_>>(), [true, false]);
+    let (mut replica, old) = two_under_way();
+    assert_eq!(firsts(&old), [true, false]);
     replica.forward_answered(at(30), NodeId(2), old[0].request, ForwardOutcome::NotLeader);
     replica.propose(at(31), command("c"), "third");
     for now in [31, 30 + RETRY_MS, 30 + 2 * RETRY_MS] {
@@ -335,10 +341,7 @@ fn what_came_back_is_sent_again_once_everything_behind_it_has_come_back_too() {
     replica.tick(at(80 + RETRY_MS)).unwrap();
     let effects = settle(&mut replica, at(80 + RETRY_MS));
     assert_eq!(sent(&effects), [(2, Bytes::from("a")), (2, Bytes::from("b")), (2, Bytes::from("c"))]);
-    assert_eq!(
-        effects.forwards.iter().map(|forward| forward.first).collect::<Vec<_>>(),
-        [true, false, false]
-    );
+    assert_eq!(firsts(&effects.forwards), [true, false, false]);
 }
 
 #[test]
