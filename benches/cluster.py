@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures real clusters of the release binary with redis-benchmark, all on this machine.
 
-    cargo build --release && python3 benches/cluster.py [throughput] [failover] [restart] [idle]
+    cargo build --release && python3 benches/cluster.py [throughput] [failover] [restart] [idle] [hostile]
 
 Prints one JSON object a line. Throughput runs are interleaved and the median of `RUNS` is given with its spread; the disk
 is probed before and after each part, since machines differ and are shared.
@@ -297,7 +297,83 @@ def idle():
         cluster.stop()
 
 
+class Strangers:
+    """Connections that mean no good, on every port: half of them say nothing, half stop within a request or a frame."""
+
+    def __init__(self, ports, count):
+        self.ports, self.count, self.open, self.ended = ports, count, [], False
+        self.died = 0
+        for number in range(count):
+            self.open.append(self.dial(number))
+        self.keeper = threading.Thread(target=self.keep)
+        self.keeper.start()
+
+    def dial(self, number):
+        resp, http, peer = self.ports
+        port = (resp, peer, resp, http)[number % 4]
+        beginning = {resp: b"*3\r\n$3\r\nSET\r\n$1", http: b"GET /status HTTP/1.1\r\nHo", peer: b"\x10\x00\x00"}[port]
+        try:
+            stranger = socket.create_connection(("127.0.0.1", port), timeout=1)
+            if number % 8 >= 4:
+                stranger.sendall(beginning)
+            stranger.setblocking(False)
+            return stranger
+        except OSError:
+            return None
+
+    def keep(self):
+        """Whoever was shown the door comes back, within a second."""
+        while not self.ended:
+            for number, stranger in enumerate(self.open):
+                if stranger is not None:
+                    try:
+                        if stranger.recv(4096) != b"":
+                            continue
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        pass
+                    stranger.close()
+                    self.died += 1
+                self.open[number] = self.dial(number)
+            time.sleep(1)
+
+    def close(self):
+        self.ended = True
+        self.keeper.join()
+        for stranger in self.open:
+            if stranger is not None:
+                stranger.close()
+
+
+def hostile():
+    """Three nodes, alone and with 1,000 strangers at the leader's doors, by turns within one run of the cluster."""
+    cluster = Cluster(3)
+    leader = cluster.leader()
+    rates = {"alone": [], "beset": []}
+    benchmark(leader.ports[0], 60_000, 1)
+    for _ in range(max(RUNS, 3)):
+        rates["alone"].append(benchmark(leader.ports[0], 120_000, 1))
+        strangers = Strangers(leader.ports, 1000)
+        held = sum(stranger is not None for stranger in strangers.open)
+        rates["beset"].append(benchmark(leader.ports[0], 120_000, 1))
+        strangers.close()
+    ratios = [beset["per_s"] / alone["per_s"] for alone, beset in zip(rates["alone"], rates["beset"])]
+    say(
+        "three nodes with 1,000 idle and half-open connections at the leader",
+        goal=0.9,
+        ratio=round(statistics.median(ratios), 3),
+        ratios=[round(ratio, 3) for ratio in ratios],
+        alone=spread(rates["alone"]),
+        beset=spread(rates["beset"]),
+        held=held,
+        shown_the_door=strangers.died,
+        rss_mib=round(leader.rss_mib(), 1),
+    )
+    cluster.stop()
+
+
 if __name__ == "__main__":
-    parts = {"throughput": throughput, "failover": failover, "restart": restart, "idle": idle}
+    parts = {"throughput": throughput, "failover": failover, "restart": restart, "idle": idle, "hostile": hostile}
     for name in sys.argv[1:] or parts:
         parts[name]()
