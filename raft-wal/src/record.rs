@@ -60,15 +60,32 @@ impl Stamp {
     }
 
     /// The checksum of `bytes` that stand at `offset`; the four bytes at `hole` count as zero.
+    ///
+    /// Headers are put together first: one pass over 64 bytes is several times as fast as four over parts of them.
+    #[inline]
     pub(crate) fn checksum(&self, offset: u64, bytes: &[u8], hole: usize) -> u32 {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.seed);
-        hasher.update(&offset.to_le_bytes());
-        hasher.update(&bytes[..hole]);
-        hasher.update(&[0; 4]);
-        hasher.update(&bytes[hole + 4..]);
+        let mut whole = [0; 8 + CHECKED_AT_ONCE];
+        match whole.get_mut(8..8 + bytes.len()) {
+            Some(place) => {
+                place.copy_from_slice(bytes);
+                place[hole..hole + 4].fill(0);
+                whole[..8].copy_from_slice(&offset.to_le_bytes());
+                hasher.update(&whole[..8 + bytes.len()]);
+            }
+            None => {
+                hasher.update(&offset.to_le_bytes());
+                hasher.update(&bytes[..hole]);
+                hasher.update(&[0; 4]);
+                hasher.update(&bytes[hole + 4..]);
+            }
+        }
         hasher.finalize()
     }
 }
+
+/// Headers of entries are no longer than this.
+const CHECKED_AT_ONCE: usize = ENTRY_SESSION_HEADER_BYTES;
 
 fn low_bytes(value: u128) -> [u8; 8] {
     let mut out = [0; 8];
@@ -462,4 +479,25 @@ pub(crate) fn decode_meta(last: LogId, payload: &[u8]) -> Option<SnapshotMeta> {
     let conf_id = log_id(&mut fields)?;
     let conf = ConfState::decode(fields.rest()).ok()?;
     Some(SnapshotMeta { last, time, conf, conf_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_its_parts_whatever_the_length() {
+        let stamp = Stamp::new(7, 0x0123_4567_89ab_cdef_0011_2233_4455_6677);
+        let bytes: Vec<u8> = (1..=200).collect();
+        for (length, hole) in
+            [(12, 8), (32, 8), (56, 8), (72, 8), (73, 8), (168, 8), (200, 8), (64, 0), (64, 60)]
+        {
+            let mut parts = crc32fast::Hasher::new_with_initial(stamp.seed);
+            parts.update(&4096_u64.to_le_bytes());
+            parts.update(&bytes[..hole]);
+            parts.update(&[0; 4]);
+            parts.update(&bytes[hole + 4..length]);
+            assert_eq!(stamp.checksum(4096, &bytes[..length], hole), parts.finalize(), "{length} bytes");
+        }
+    }
 }

@@ -14,11 +14,11 @@ use crate::{
     error::{Corruption, CorruptionKind, Damage, WalError},
     layout::{self, Name},
     log::{Log, Segment, SegmentFile},
-    options::SEGMENT_BYTES_MIN,
+    options::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, Header, State},
     recovery::{self, Ending, Hole, Scan},
     segment::{
-        check,
+        check::{self, Claim},
         footer::{TRAILER_BYTES, Trailer},
         header::{Found, HEADER_BYTES, SegmentHeader},
         index::SegmentIndex,
@@ -108,6 +108,8 @@ struct Loaded {
     segment: Segment,
     mark: Option<SnapshotMeta>,
     hole: Option<Hole>,
+    /// Where its seal stands, if nothing but footer and header was looked at.
+    taken_to: Option<u64>,
 }
 
 /// Whose log it must be; `None` to take any.
@@ -219,8 +221,8 @@ impl Reader<'_> {
     fn read_all(&self, path: &Path) -> Result<(Arc<dyn VfsFile>, Vec<u8>), WalError> {
         let file = open(self.vfs, path, self.write)?;
         let length = file.length().map_err(|error| WalError::io("measure", path, error))?;
-        if length > crate::options::SEGMENT_BYTES_MAX {
-            let kind = CorruptionKind::Length { found: length, expected: crate::options::SEGMENT_BYTES_MAX };
+        if length > SEGMENT_BYTES_MAX {
+            let kind = CorruptionKind::Length { found: length, expected: SEGMENT_BYTES_MAX };
             return Err(WalError::corrupt(path, 0, kind));
         }
         file.will_read(0, length);
@@ -337,11 +339,24 @@ impl Reader<'_> {
         };
         let file = SegmentFile::new(number, path.clone(), file, header.stamp(), length);
         let intact_header = matches!(self.headers.get(&number), Some(Found::Live { .. }));
-        if let Some((index, _, seal_offset)) = by_footer
-            && (!check_all || !intact_header || self.is_intact(&file, &header, seal_offset, &index)?)
-        {
-            return Ok(Some(Loaded { header, segment: Segment { file, index }, mark: None, hole: None }));
+        if let Some((index, _, seal_offset)) = by_footer {
+            // Without a header of its own there is nothing to check the first record with.
+            let taken_to = intact_header.then_some(seal_offset);
+            let segment = Segment { file, index };
+            return Ok(Some(Loaded { header, segment, mark: None, hole: None, taken_to }));
         }
+        self.by_records(file, header, next, check_all).map(Some)
+    }
+
+    /// A segment in the middle, record by record.
+    fn by_records(
+        &mut self,
+        file: Arc<SegmentFile>,
+        header: SegmentHeader,
+        next: &SegmentHeader,
+        check_all: bool,
+    ) -> Result<Loaded, WalError> {
+        let (path, length) = (file.path.clone(), file.bytes);
         let (_, bytes) = self.read_all(&path)?;
         let required = (!next.repair).then_some(&next.state);
         let scan = recovery::scan(&bytes, &header, required);
@@ -369,21 +384,34 @@ impl Reader<'_> {
             ));
         }
         let segment = Segment { file, index: scan.index };
-        Ok(Some(Loaded { header, segment, mark: scan.mark, hole }))
+        Ok(Loaded { header, segment, mark: scan.mark, hole, taken_to: None })
     }
 
-    /// Whether every record up to the seal fits and makes this index; counts the entries then.
-    fn is_intact(
-        &mut self,
-        file: &SegmentFile,
-        header: &SegmentHeader,
-        seal_offset: u64,
-        index: &SegmentIndex,
-    ) -> Result<bool, WalError> {
-        let entries = check::intact_entries(&*file.file, header, seal_offset, index)
-            .map_err(|error| WalError::io("read", &file.path, error))?;
-        self.entries += entries.unwrap_or(0);
-        Ok(entries.is_some())
+    /// Reads the segments that were taken by their footers, several at once, and those again record by record that are not
+    /// what their footers say.
+    fn check(&mut self, loaded: &mut BTreeMap<u64, Option<Loaded>>) -> Result<(), WalError> {
+        let taken = loaded.values().flatten().filter_map(|segment| {
+            let Loaded { header, segment: Segment { file, index }, .. } = segment;
+            segment.taken_to.map(|seal_offset| Claim { file: &*file.file, header, seal_offset, index })
+        });
+        let taken: Vec<Claim<'_>> = taken.collect();
+        let verdicts = check::intact_entries_of_all(&taken, self.vfs.readers());
+        let numbers: Vec<u64> = taken.iter().map(|claim| claim.header.number).collect();
+        for (number, verdict) in numbers.into_iter().zip(verdicts) {
+            match verdict.map_err(|error| WalError::io("read", &self.path(number), error))? {
+                Some(entries) => self.entries += entries,
+                None => {
+                    let Some(Some(own)) = loaded.get(&number) else { continue };
+                    let (file, header) = (Arc::clone(&own.segment.file), own.header);
+                    let next = loaded.get(&(number + 1)).and_then(Option::as_ref);
+                    let missing = SegmentHeader { number: number + 1, repair: true, ..header };
+                    let next = next.map_or(missing, |next| next.header);
+                    let again = self.by_records(file, header, &next, true)?;
+                    loaded.insert(number, Some(again));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// A sealed segment's index, salt and the place of its seal, if trailer, footer, seal and the next header all fit each other.
@@ -465,8 +493,12 @@ impl Reader<'_> {
                 segment: Segment { file, index: tail.scan.index.clone() },
                 mark: tail.scan.mark.clone(),
                 hole: tail_hole,
+                taken_to: None,
             }),
         );
+        if check_all {
+            self.check(&mut loaded)?;
+        }
         let joined = Joined::join(self.dir, &state, loaded);
         let damage = joined.damage(&state);
         let tail_unusable = damage.is_none() && tail_hole.is_some();
@@ -581,7 +613,7 @@ impl Joined {
     }
 
     fn add(&mut self, loaded: Loaded) {
-        let Loaded { header, mut segment, mark, hole } = loaded;
+        let Loaded { header, mut segment, mark, hole, taken_to: _ } = loaded;
         let own_last = segment.index.last();
         let before = header.state;
         if header.repair {

@@ -35,6 +35,10 @@ pub trait Vfs: fmt::Debug + Send + Sync + 'static {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable: creations, renames and removals.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How many threads gain from reading at the same time.
+    fn readers(&self) -> usize {
+        1
+    }
 }
 
 /// An open file. Positional reads and writes only; shared freely between threads.

@@ -2,7 +2,11 @@
 //! is checked in a cache's worth of memory. It only ever confirms; what is wrong with a segment is for `recovery` to say,
 //! which reads it as a whole.
 
-use std::io;
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use raft_core::LogId;
 
@@ -18,56 +22,89 @@ use crate::{
 /// Read at once; more if one record is larger.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// How many entries the segment holds, each intact, if from `header` to the seal at `seal_offset` nothing is wrong and
-/// the entries are those of `index`. `None`: something does not fit.
-///
-/// # Errors
-/// What the file system says to a read.
-pub(crate) fn intact_entries(
-    file: &dyn VfsFile,
-    header: &SegmentHeader,
-    seal_offset: u64,
-    index: &SegmentIndex,
-) -> io::Result<Option<u64>> {
-    let stamp = header.stamp();
-    let end = seal_offset + SEAL_BYTES as u64;
-    let mut check = Check::new(header);
-    let mut buffer = vec![0; PIECE_BYTES];
-    let mut at = HEADER_BYTES as u64;
-    file.will_read(at, end.saturating_sub(at));
-    let mut wanted = PIECE_BYTES;
-    while at < end {
-        let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
-        let length = wanted.min(rest);
-        buffer.resize(length.max(PIECE_BYTES), 0);
-        let piece = &mut buffer[..length];
-        read_exact_at(file, piece, at)?;
-        let mut position = 0;
-        while let Ok(record) = record::parse(piece, at, position, &stamp)
-            && position + record.padded_bytes() <= length
-        {
-            let here = at + position as u64;
-            position += record.padded_bytes();
-            if let Header::Seal { .. } = record.header {
-                let fits = here == seal_offset && check.seal(&record) && check.index == *index;
-                return Ok(fits.then_some(check.entries));
+/// What a sealed segment is said to hold.
+pub(crate) struct Claim<'a> {
+    pub(crate) file: &'a dyn VfsFile,
+    pub(crate) header: &'a SegmentHeader,
+    pub(crate) seal_offset: u64,
+    pub(crate) index: &'a SegmentIndex,
+}
+
+/// [`Claim::intact_entries`] of each, in their order, by up to `threads` threads: a disk answers several at once, and a
+/// checksum keeps a processor as busy as the disk.
+pub(crate) fn intact_entries_of_all(claims: &[Claim<'_>], threads: usize) -> Vec<io::Result<Option<u64>>> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            let Some(claim) = claims.get(place) else { break };
+            done.push((place, claim.intact_entries()));
+        }
+        done
+    };
+    let mut done = thread::scope(|scope| {
+        // Where no thread can be had, this one does it all.
+        let helper = |_| thread::Builder::new().name("wal-check".to_owned()).spawn_scoped(scope, work).ok();
+        let helpers: Vec<_> = (1..threads.min(claims.len())).filter_map(helper).collect();
+        let mut done = work();
+        for helper in helpers {
+            done.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, verdict)| verdict).collect()
+}
+
+impl Claim<'_> {
+    /// How many entries the segment holds, each intact, if from its header to the seal nothing is wrong and the entries are
+    /// those of the index. `None`: something does not fit.
+    ///
+    /// # Errors
+    /// What the file system says to a read.
+    fn intact_entries(&self) -> io::Result<Option<u64>> {
+        let Claim { file, header, seal_offset, index } = *self;
+        let stamp = header.stamp();
+        let end = seal_offset + SEAL_BYTES as u64;
+        let mut check = Check::new(header);
+        let mut buffer = vec![0; PIECE_BYTES];
+        let mut at = HEADER_BYTES as u64;
+        file.will_read(at, end.saturating_sub(at));
+        let mut wanted = PIECE_BYTES;
+        while at < end {
+            let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let length = wanted.min(rest);
+            buffer.resize(length.max(PIECE_BYTES), 0);
+            let piece = &mut buffer[..length];
+            read_exact_at(file, piece, at)?;
+            let mut position = 0;
+            while let Ok(record) = record::parse(piece, at, position, &stamp)
+                && position + record.padded_bytes() <= length
+            {
+                let here = at + position as u64;
+                position += record.padded_bytes();
+                if let Header::Seal { .. } = record.header {
+                    let fits = here == seal_offset && check.seal(&record) && check.index == *index;
+                    return Ok(fits.then_some(check.entries));
+                }
+                if !check.take(&record, here) {
+                    return Ok(None);
+                }
             }
-            if !check.take(&record, here) {
-                return Ok(None);
+            if position == 0 {
+                // One record that is larger than the piece, or one that is damaged.
+                if length == rest {
+                    return Ok(None);
+                }
+                wanted = length * 2;
+            } else {
+                at += position as u64;
+                wanted = PIECE_BYTES;
             }
         }
-        if position == 0 {
-            // One record that is larger than the piece, or one that is damaged.
-            if length == rest {
-                return Ok(None);
-            }
-            wanted = length * 2;
-        } else {
-            at += position as u64;
-            wanted = PIECE_BYTES;
-        }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// What was read so far.

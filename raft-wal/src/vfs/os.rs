@@ -116,7 +116,15 @@ impl Vfs for OsVfs {
         let dir = OpenOptions::new().read(true).custom_flags(flags(OFlags::DIRECTORY)).open(dir)?;
         Ok(rustix::fs::fsync(&dir)?)
     }
+
+    fn readers(&self) -> usize {
+        // With one processor, one can still check while the other waits for the disk.
+        std::thread::available_parallelism().map_or(2, usize::from).clamp(2, READERS_MAX)
+    }
 }
+
+/// More make a disk no faster, and each takes a piece's worth of memory.
+const READERS_MAX: usize = 4;
 
 /// Held until dropped.
 #[derive(Debug)]
