@@ -1,11 +1,15 @@
-//! Read-only maps of sealed files. The one place in this crate for `unsafe`.
+//! Read-only maps of sealed files, the one place in this crate for `unsafe`; and room for a whole segment.
 
 #![expect(unsafe_code, reason = "a memory map cannot be made without it; everything else in the crate can")]
 
-use std::{fs::File, io};
+use std::{
+    fs::File,
+    io,
+    ops::{Deref, DerefMut},
+};
 
 use bytes::Bytes;
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 
 /// Maps the first `length` bytes of `file`, read-only. The map is released with the last clone of the `Bytes`.
 ///
@@ -34,6 +38,52 @@ pub(crate) fn map_read_only(file: &File, length: u64) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
+/// Zeroed memory, of which only what is touched is taken from the system.
+///
+/// Where there is much of it, in huge pages if the system has them: filling a segment's worth page by page takes as long
+/// as reading it.
+#[derive(Debug)]
+pub(crate) enum Room {
+    Few(Vec<u8>),
+    Many(MmapMut),
+}
+
+impl Room {
+    pub(crate) fn zeroed(length: usize) -> Room {
+        if length < MANY_BYTES {
+            return Room::Few(vec![0; length]);
+        }
+        let Ok(map) = MmapMut::map_anon(length) else { return Room::Few(vec![0; length]) };
+        // Only a hint.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(Advice::HugePage);
+        Room::Many(map)
+    }
+}
+
+impl Deref for Room {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Room::Few(bytes) => bytes,
+            Room::Many(map) => map,
+        }
+    }
+}
+
+impl DerefMut for Room {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Room::Few(bytes) => bytes,
+            Room::Many(map) => map,
+        }
+    }
+}
+
+/// Two huge pages.
+const MANY_BYTES: usize = 4 << 20;
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -48,6 +98,18 @@ mod tests {
         assert_eq!(&map[..], b"sealed");
         drop(file);
         assert_eq!(&map.slice(2..)[..], b"aled", "the map outlives the handle");
+    }
+
+    #[test]
+    fn room_is_zeroed_and_as_long_as_asked_for() {
+        for length in [0, 1, MANY_BYTES - 1, MANY_BYTES, MANY_BYTES + 1] {
+            let mut room = Room::zeroed(length);
+            assert_eq!((room.len(), room.iter().any(|byte| *byte != 0)), (length, false));
+            if let Some(last) = room.last_mut() {
+                *last = 7;
+                assert_eq!(room[length - 1], 7);
+            }
+        }
     }
 
     #[test]

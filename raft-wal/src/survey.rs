@@ -14,6 +14,7 @@ use crate::{
     error::{Corruption, CorruptionKind, Damage, WalError},
     layout::{self, Name},
     log::{Log, Segment, SegmentFile},
+    mmap::Room,
     options::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
     record::{self, Header, State},
     recovery::{self, Ending, Hole, Scan},
@@ -97,7 +98,7 @@ pub(crate) struct Tail {
     pub(crate) header: SegmentHeader,
     /// The header itself was lost and stands here as the seal before it tells it.
     pub(crate) header_lost: bool,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Room,
     pub(crate) scan: Scan,
     /// Traces of an unfinished first write in the segment that follows a sealed tail.
     pub(crate) next_dirty: bool,
@@ -218,28 +219,35 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn read_all(&self, path: &Path) -> Result<(Arc<dyn VfsFile>, Vec<u8>), WalError> {
+    fn read_all(&self, path: &Path) -> Result<(Arc<dyn VfsFile>, Room), WalError> {
         let file = open(self.vfs, path, self.write)?;
         let length = file.length().map_err(|error| WalError::io("measure", path, error))?;
         if length > SEGMENT_BYTES_MAX {
             let kind = CorruptionKind::Length { found: length, expected: SEGMENT_BYTES_MAX };
             return Err(WalError::corrupt(path, 0, kind));
         }
-        file.will_read(0, length);
-        // Zeroes at the end, of which a segment in use has many, need no copy: memory that is not touched is zero.
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        let mut end = bytes.len();
-        let mut piece = vec![0; ZEROES_READ_BYTES];
-        while end > 0 {
-            let start = end.saturating_sub(piece.len());
-            let piece = &mut piece[..end - start];
-            read_exact_at(&*file, piece, start as u64).map_err(|error| WalError::io("read", path, error))?;
-            if piece.chunks(ZEROES.len()).any(|chunk| *chunk != ZEROES[..chunk.len()]) {
-                break;
+        // From front to back, as the kernel reads ahead best. Zeroes, of which a segment in use has many at its end, need no
+        // copy: memory that is not touched is zero.
+        let mut bytes = Room::zeroed(usize::try_from(length).unwrap_or(0));
+        let mut spare = vec![0; PIECE_BYTES];
+        let (mut at, mut zeroes) = (0, false);
+        for piece in bytes.chunks_mut(PIECE_BYTES) {
+            let read = |into: &mut [u8]| {
+                read_exact_at(&*file, into, at).map_err(|error| WalError::io("read", path, error))
+            };
+            if zeroes {
+                let spare = &mut spare[..piece.len()];
+                read(spare)?;
+                zeroes = is_zero(spare);
+                if !zeroes {
+                    piece.copy_from_slice(spare);
+                }
+            } else {
+                read(piece)?;
+                zeroes = is_zero(piece);
             }
-            end = start;
+            at += piece.len() as u64;
         }
-        read_exact_at(&*file, &mut bytes[..end], 0).map_err(|error| WalError::io("read", path, error))?;
         Ok((file, bytes))
     }
 
@@ -569,10 +577,13 @@ impl Reader<'_> {
     }
 }
 
-/// What a segment is compared with, from its end on.
-static ZEROES: [u8; 4096] = [0; 4096];
-/// And how much of it is read at a time.
-const ZEROES_READ_BYTES: usize = 256 << 10;
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROES: [u8; 4096] = [0; 4096];
+    bytes.chunks(ZEROES.len()).all(|chunk| *chunk == ZEROES[..chunk.len()])
+}
+
+/// How much of a segment is read at a time.
+const PIECE_BYTES: usize = 256 << 10;
 /// A footer of 1 KiB entries takes about this part of its segment.
 const FOOTER_SHARE: u64 = 128;
 

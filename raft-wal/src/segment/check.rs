@@ -16,7 +16,7 @@ use crate::{
         header::{HEADER_BYTES, SegmentHeader},
         index::{Op, SegmentIndex, Slot},
     },
-    vfs::{VfsFile, read_exact_at},
+    vfs::{VfsFile, aligned, read_exact_at},
 };
 
 /// Read at once; more if one record is larger.
@@ -68,14 +68,15 @@ impl Claim<'_> {
         let stamp = header.stamp();
         let end = seal_offset + SEAL_BYTES as u64;
         let mut check = Check::new(header);
-        let mut buffer = vec![0; PIECE_BYTES];
+        let mut buffer = aligned(PIECE_BYTES);
         let mut at = HEADER_BYTES as u64;
-        file.will_read(at, end.saturating_sub(at));
         let mut wanted = PIECE_BYTES;
         while at < end {
             let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
             let length = wanted.min(rest);
-            buffer.resize(length.max(PIECE_BYTES), 0);
+            if buffer.len() < length {
+                buffer = aligned(length);
+            }
             let piece = &mut buffer[..length];
             read_exact_at(file, piece, at)?;
             let mut position = 0;

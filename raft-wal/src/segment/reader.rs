@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use raft_core::{Entry, LogIndex};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     maps::Maps,
     record::{self, Header},
     segment::index::Slot,
-    vfs::read_exact_at,
+    vfs::{aligned, read_exact_at},
 };
 
 /// Entries that lie close together are read at once, up to this many bytes.
@@ -84,7 +84,7 @@ fn read_chunk(
     let (buffer, base) = match mapped {
         Some(map) => (map, 0),
         None => {
-            let mut buffer = BytesMut::zeroed(length);
+            let mut buffer = aligned(length);
             read_exact_at(&*file.file, &mut buffer, base)
                 .map_err(|error| WalError::io("read", &file.path, error))?;
             (buffer.freeze(), base)

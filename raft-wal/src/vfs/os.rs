@@ -139,9 +139,6 @@ struct OsFile {
 
 impl VfsFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        if buffer.len() >= LONG_READ_BYTES {
-            self.will_read(offset, buffer.len() as u64);
-        }
         self.file.read_at(buffer, offset)
     }
 
@@ -218,9 +215,6 @@ fn close_to_others(dir: &Path) -> io::Result<()> {
 fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
-
-/// From here on a read is announced beforehand.
-const LONG_READ_BYTES: usize = 4 << 20;
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const OTHERS_MASK: u32 = 0o077;
