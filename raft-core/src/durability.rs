@@ -144,16 +144,16 @@ impl Durability {
         }
     }
 
-    /// Holds `message` until what it promises is on disk: the term it carries, the vote it may grant, and the log
-    /// up to `entries`. Gives it back if it may leave at once.
-    #[must_use]
-    pub(crate) fn hold(&mut self, message: Message, entries: LogIndex) -> Option<Message> {
+    /// The write that has to be durable before a message may leave that promises the term it carries, the vote it may
+    /// grant, and the log up to `entries`. `None` if it may leave at once.
+    pub(crate) fn needed_for(&self, entries: LogIndex) -> Option<WriteId> {
         let needs = self.needs_for_hard_state().max(self.needs_for_entries(entries));
-        if needs <= self.persisted {
-            return Some(message);
-        }
+        (needs > self.persisted).then_some(needs)
+    }
+
+    /// Holds `message` until write `needs` is durable.
+    pub(crate) fn hold(&mut self, message: Message, needs: WriteId) {
         self.held.push(Held { needs, message });
-        None
     }
 
     /// The next write, if something has to be durable. A changed commit index alone is no reason for one.
@@ -276,7 +276,9 @@ mod tests {
         }
 
         fn hold(&mut self, index: u64) -> bool {
-            self.queue.hold(message(index), LogIndex(index)).is_none()
+            let needs = self.queue.needed_for(LogIndex(index));
+            needs.into_iter().for_each(|write| self.queue.hold(message(index), write));
+            needs.is_some()
         }
 
         fn persisted(&mut self, id: u64) -> Vec<u64> {

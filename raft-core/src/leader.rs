@@ -44,6 +44,8 @@ pub(crate) struct Leader {
     pub(crate) departs_at: Option<Instant>,
     /// The latest configuration that was seen committed.
     pub(crate) settled_conf: LogId,
+    /// A committed configuration that nothing follows from: it is not looked at again.
+    pub(crate) done_with: Option<LogId>,
     /// Both clocks at the election: entries are stamped by the monotonic one, based on the other.
     elected: Now,
 }
@@ -70,6 +72,7 @@ impl Leader {
             lease_given_up: false,
             departs_at: None,
             settled_conf: shared.log.conf_at(shared.commit).0,
+            done_with: None,
             elected: shared.now,
         };
         leader.sync_peers(shared);
@@ -179,7 +182,9 @@ impl Leader {
 
     /// A write became durable: the own copy counts up to there.
     pub(crate) fn persisted(&mut self, shared: &mut Shared) {
-        self.advance_commit(shared);
+        if shared.disk.durable() > shared.commit {
+            self.advance_commit(shared);
+        }
     }
 
     /// Answers a read at once if this leader holds a lease; else queues it, `false` if too many wait.
@@ -272,7 +277,10 @@ impl Leader {
             peer.verify();
         }
         if news {
-            self.advance_commit(shared);
+            // Who is only now as far as the commit index does not move it.
+            if index > shared.commit {
+                self.advance_commit(shared);
+            }
             self.arm_notice(shared);
         }
     }

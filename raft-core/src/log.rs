@@ -114,6 +114,11 @@ impl Log {
         self.tail.drop_to(index);
     }
 
+    /// Bytes of the entries in memory.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
     /// Drops entries up to and including `index` from memory, oldest first, while they take more than `bytes_max`.
     pub(crate) fn trim_tail(&mut self, index: LogIndex, bytes_max: u64) {
         self.tail.trim(index, bytes_max);

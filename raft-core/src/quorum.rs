@@ -14,8 +14,11 @@ pub(crate) fn reached<T: Ord + Copy>(conf: &ConfState, of: impl Fn(NodeId) -> T)
         for (count, id) in ids.iter().enumerate().take(VOTERS_MAX) {
             // Sorted as they come, the largest first: they are few.
             let value = Some(of(*id));
-            let place = values.iter().take(count).take_while(|other| **other >= value).count();
-            values.copy_within(place..count, place.saturating_add(1));
+            let mut place = count;
+            while place > 0 && values[place - 1] < value {
+                values[place] = values[place - 1];
+                place -= 1;
+            }
             values[place] = value;
         }
         values.get(ids.len() / 2).copied().flatten()

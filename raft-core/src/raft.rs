@@ -276,11 +276,13 @@ impl Raft {
             let hard_state = self.shared.hard_state();
             ready.write = self.shared.disk.take_write(hard_state, &self.shared.log, self.shared.now.instant);
             self.shared.take_apply(&mut ready.apply);
-            let replicated = match &self.role {
-                Role::Leader(leader) => leader.replicated(),
-                Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
-            };
-            self.shared.trim(replicated);
+            if self.shared.has_to_trim() {
+                let replicated = match &self.role {
+                    Role::Leader(leader) => leader.replicated(),
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+                };
+                self.shared.trim(replicated);
+            }
             debug_assert_eq!(self.check(), Ok(()));
         }
         let out = &mut self.shared.out;

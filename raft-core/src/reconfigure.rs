@@ -65,7 +65,7 @@ impl Leader {
     /// Goes on with a change that was committed. To be called after each input.
     pub(crate) fn settle(&mut self, shared: &mut Shared) -> Next {
         let (id, conf) = (shared.log.conf_id(), shared.log.conf());
-        if id.index > shared.commit {
+        if id.index > shared.commit || self.done_with == Some(id) {
             return Next::Stay;
         }
         let own = shared.id();
@@ -78,6 +78,7 @@ impl Leader {
         if !is_joint {
             self.departs_at = None;
             if votes {
+                self.done_with = Some(id);
                 return Next::Stay;
             }
             // It led to the end without counting itself (dissertation 4.2.2; SAFETY M5).

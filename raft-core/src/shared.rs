@@ -147,7 +147,10 @@ impl Shared {
     /// Sends `body`, which promises that the log is durable up to `entries` (SAFETY L6).
     pub(crate) fn send_after(&mut self, to: NodeId, body: Body, entries: LogIndex) {
         let message = Message { from: self.config.id, to, term: self.term, body };
-        self.out.messages.extend(self.disk.hold(message, entries));
+        match self.disk.needed_for(entries) {
+            None => self.out.messages.push(message),
+            Some(write) => self.disk.hold(message, write),
+        }
     }
 
     pub(crate) fn commit_to(&mut self, index: LogIndex) {
@@ -281,6 +284,11 @@ impl Shared {
         };
         let commit = if planted!(ApplyUncommitted) { log.last().index } else { *commit };
         out.fetches.extend(apply.take(commit, log, config, now.instant, &mut request, work));
+    }
+
+    /// Whether more entries are in memory than are kept without need.
+    pub(crate) fn has_to_trim(&self) -> bool {
+        self.log.tail_bytes() > self.config.tail_bytes_idle_max.min(self.config.tail_bytes_max) as u64
     }
 
     /// Forgets the oldest entries in memory. What is durable, applied and has reached every peer that is fed (up to

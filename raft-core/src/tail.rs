@@ -137,6 +137,9 @@ impl Tail {
 
     /// Makes runs of at most `bytes_max` bytes, or of one entry, of what was pushed one by one.
     pub(crate) fn seal(&mut self, bytes_max: usize) {
+        if self.open.is_empty() {
+            return;
+        }
         while !self.open.is_empty() {
             let mut bytes = 0_usize;
             let fits = |entry: &&Entry| {

@@ -54,6 +54,10 @@ impl TermRuns {
         if index < self.start.index || index > self.last {
             return None;
         }
+        // Whoever asks mostly asks for the newest.
+        if let Some(newest) = self.runs.back().filter(|run| run.first <= index) {
+            return Some(newest.term);
+        }
         let behind = self.runs.partition_point(|run| run.first <= index);
         self.runs.get(behind.checked_sub(1)?).map(|run| run.term)
     }

@@ -16,6 +16,7 @@ use crate::{
 
 impl Raft {
     /// Makes the transition a role asked for.
+    #[inline]
     pub(crate) fn turn(&mut self, next: Next) {
         match next {
             Next::Stay => {}
@@ -114,7 +115,24 @@ impl Raft {
     }
 
     /// Reports what changed.
+    #[inline]
     pub(crate) fn tell(&mut self) {
+        if !self.has_nothing_to_tell() {
+            self.tell_changes();
+        }
+    }
+
+    /// Nearly always so, and then it must not cost anything. While the configuration in force is the committed one, only
+    /// another one can be committed.
+    #[inline]
+    fn has_nothing_to_tell(&self) -> bool {
+        let (told, shared) = (&self.told, &self.shared);
+        let of_role = (told.role, told.term, told.leader) == (self.role(), shared.term, self.leader());
+        let of_conf = told.conf_id == shared.log.conf_id() && told.conf_id == told.committed_conf_id;
+        of_role && of_conf && told.removed_by == shared.removed_by && shared.handed_to.is_none()
+    }
+
+    fn tell_changes(&mut self) {
         let now = Told {
             role: self.role(),
             leader: self.leader(),
