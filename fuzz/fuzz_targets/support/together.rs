@@ -1,0 +1,108 @@
+//! Clusters of honest cores in the simulation of `raft-core/src/sim`: what would be chance there is the input's choice, and
+//! callers may be confused. Every rule that the simulation checks must hold after each step.
+
+use arbitrary::{Arbitrary, Unstructured};
+use raft_core::sim::{Confusion, Faults, Options, Sim};
+
+#[derive(Debug, Arbitrary)]
+pub struct Plan {
+    five: bool,
+    calm: bool,
+    seed: u8,
+    /// Whether everything has to come right in the end, which takes long.
+    heals: bool,
+    confused: Vec<Confused>,
+    tape: Tape,
+}
+
+#[derive(Debug, Arbitrary)]
+struct Confused {
+    /// Steps before it.
+    after: u8,
+    place: u8,
+    what: What,
+}
+
+#[derive(Debug, Arbitrary)]
+enum What {
+    PersistedBefore(u8),
+    PersistedUnknown(u64),
+    AppliedBefore(u8),
+    AppliedUnknown(u64),
+    FetchedElsewhere(i8),
+    FetchedTooMuch,
+    FetchedBefore(u8),
+    FetchFailed(u8),
+    SnapshotTaken(i8),
+    SnapshotFailed(u8, u8),
+    ClockBack(u16),
+}
+
+/// The rest of the input.
+#[derive(Debug)]
+struct Tape(Vec<u8>);
+
+impl<'a> Arbitrary<'a> for Tape {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Tape> {
+        let rest = input.len();
+        Ok(Tape(input.bytes(rest)?.to_vec()))
+    }
+}
+
+const STEPS: u64 = 600;
+
+pub fn run(plan: &Plan) {
+    if let Err(broken) = play(plan, None) {
+        let mut story = Vec::new();
+        let _ = play(plan, Some(&mut story));
+        let told = story.len().saturating_sub(200);
+        panic!("{}\n{broken}", story[told..].join("\n"));
+    }
+}
+
+/// Plays the plan, and tells what happened if somebody wants to know.
+fn play(plan: &Plan, story: Option<&mut Vec<String>>) -> Result<(), String> {
+    let faults = if plan.calm { Faults::Episodes } else { Faults::Storms };
+    let options = Options { nodes: if plan.five { 5 } else { 3 }, seed: u64::from(plan.seed), faults };
+    let mut sim = Sim::steered(options, plan.tape.0.clone());
+    if story.is_some() {
+        sim.enable_trace();
+    }
+    let outcome = steps(plan, &mut sim);
+    if let Some(story) = story {
+        *story = sim.take_trace();
+    }
+    outcome
+}
+
+fn steps(plan: &Plan, sim: &mut Sim) -> Result<(), String> {
+    for confused in plan.confused.iter().take(100) {
+        for _ in 0..confused.after {
+            sim.step().map_err(|broken| broken.to_string())?;
+        }
+        sim.confuse(usize::from(confused.place), confused.what.confusion())
+            .map_err(|broken| broken.to_string())?;
+    }
+    while sim.steps() < STEPS {
+        sim.step().map_err(|broken| broken.to_string())?;
+    }
+    if plan.heals { sim.run(0).map_err(|failure| failure.violation.to_string()) } else { Ok(()) }
+}
+
+impl What {
+    fn confusion(&self) -> Confusion {
+        match *self {
+            What::PersistedBefore(back) => Confusion::PersistedBefore(back),
+            What::PersistedUnknown(ahead) => Confusion::PersistedUnknown(ahead),
+            What::AppliedBefore(back) => Confusion::AppliedBefore(back),
+            What::AppliedUnknown(ahead) => Confusion::AppliedUnknown(ahead),
+            What::FetchedElsewhere(by) => Confusion::FetchedElsewhere(by),
+            What::FetchedTooMuch => Confusion::FetchedTooMuch,
+            What::FetchedBefore(fetch) => Confusion::FetchedBefore(fetch),
+            What::FetchFailed(fetch) => Confusion::FetchFailed(fetch),
+            What::SnapshotTaken(by) => Confusion::SnapshotTaken(by),
+            What::SnapshotFailed(to, epoch) => Confusion::SnapshotFailed(to, epoch),
+            What::ClockBack(ms) => Confusion::ClockBack(ms),
+        }
+    }
+}
