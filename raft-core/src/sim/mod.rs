@@ -293,6 +293,12 @@ impl Sim {
         self.steps
     }
 
+    /// Whether choices are left for the tape to make.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.random.is_steered()
+    }
+
     /// Simulated microseconds since the beginning.
     #[must_use]
     pub fn elapsed_micros(&self) -> u64 {

@@ -18,6 +18,11 @@ impl Random {
         Random { state: seed, tape: tape.into_iter() }
     }
 
+    /// Whether the tape lasts.
+    pub(super) fn is_steered(&self) -> bool {
+        self.tape.len() > 0
+    }
+
     pub(super) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let drawn = mix(self.state);

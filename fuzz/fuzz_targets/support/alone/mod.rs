@@ -1,5 +1,5 @@
-//! One core, among peers that say anything and with a caller that mixes things up. What it owes whatever it is told is
-//! in `rules`; what only honest peers can be held to is the business of `together`.
+//! One core and its surroundings. What it owes whatever it is told is in `rules`, as far as it shows after each input, and
+//! in `outputs`.
 
 mod disk;
 mod forge;
