@@ -1,6 +1,6 @@
 //! Clusters of honest cores in the simulation of `raft-core/src/sim`: `cargo fuzz run core_cluster`. What would be chance
 //! there, the network, disks, crashes, changes, clients, is the input's choice, and callers may be confused. Every rule that
-//! the simulation checks must hold after each step.
+//! the simulation checks must hold after each step; that all comes right in the end is left to its own long runs.
 #![no_main]
 
 #[path = "support/mistakes.rs"]
@@ -17,8 +17,6 @@ struct Plan {
     five: bool,
     calm: bool,
     seed: u8,
-    /// Whether everything has to come right in the end, which takes long: in few of the inputs.
-    heals: u8,
     confused: Vec<Confused>,
     tape: Tape,
 }
@@ -84,17 +82,22 @@ fn play(plan: &Plan, story: Option<&mut Vec<String>>) -> Result<(), String> {
 }
 
 fn steps(plan: &Plan, sim: &mut Sim) -> Result<(), String> {
-    for confused in plan.confused.iter().take(100) {
-        for _ in 0..confused.after {
-            sim.step().map_err(|broken| broken.to_string())?;
-        }
-        sim.confuse(usize::from(confused.place), confused.what.confusion())
-            .map_err(|broken| broken.to_string())?;
-    }
+    let mut confused = plan.confused.iter();
+    let mut next = confused.next();
+    let mut wait = next.map_or(0, |next| next.after % 32);
     while sim.is_steered() && sim.steps() < STEPS_MAX {
         sim.step().map_err(|broken| broken.to_string())?;
+        wait = wait.saturating_sub(1);
+        if wait == 0
+            && let Some(due) = next
+        {
+            let told = sim.confuse(usize::from(due.place), due.what.confusion());
+            told.map_err(|broken| broken.to_string())?;
+            next = confused.next();
+            wait = next.map_or(0, |next| next.after % 32);
+        }
     }
-    if plan.heals > 247 { sim.run(0).map_err(|failure| failure.violation.to_string()) } else { Ok(()) }
+    Ok(())
 }
 
 impl What {

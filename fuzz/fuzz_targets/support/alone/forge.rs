@@ -106,6 +106,21 @@ impl Forge<'_> {
         Message { from, to, term, body: self.body(from, term, words) }
     }
 
+    /// What a leader might send.
+    pub fn append(&self, from: u8, term: &AnyTerm, back: u8, entries: u8, commit: &Place) -> Message {
+        let content = |_| Content { later: u8::MAX, gap: false, what: What::Command(9), time: 5 };
+        let entries = (0..entries % 8).map(content).collect();
+        let (epoch, round, commit) = (Number::Any(1), Number::Any(1), *commit);
+        let words = Words::Append { epoch, round, prev: before_end(back), commit, entries };
+        self.message(from, false, term, &words)
+    }
+
+    pub fn heartbeat(&self, from: u8, back: u8, commit: &Place) -> Message {
+        let (epoch, round, commit) = (Number::Any(1), Number::Any(1), *commit);
+        let words = Words::Heartbeat { epoch, round, prev: before_end(back), commit };
+        self.message(from, false, &AnyTerm::Own, &words)
+    }
+
     /// What a peer that agrees to everything answers; `None` if the message asks nothing.
     pub fn agreement(&self, asked: &Message) -> Option<Message> {
         let last = match &asked.body {
@@ -214,6 +229,11 @@ impl Forge<'_> {
             }
         }
     }
+}
+
+/// The core's own entry so many before its last.
+fn before_end(back: u8) -> Id {
+    Id { place: Place::Before(back % 8), term: IdTerm::True }
 }
 
 fn run(start: &Number, heard: Heard) -> StartNumber {

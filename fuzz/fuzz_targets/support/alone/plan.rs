@@ -48,8 +48,24 @@ pub enum Step {
         term: AnyTerm,
         words: Words,
     },
+    /// A leader sends entries as a leader would; or not quite: `back` lets it begin before the end of the core's log.
+    Feed {
+        from: u8,
+        term: FeedTerm,
+        back: u8,
+        entries: u8,
+        commit: Place,
+    },
+    /// And a heartbeat.
+    Beat {
+        from: u8,
+        back: u8,
+        commit: Place,
+    },
     /// Everybody agrees to what the core said last.
     Agree,
+    /// The core stands for election and everybody wants it.
+    Elect,
     /// Somebody answers one of the core's latest messages.
     Answer {
         which: u8,
@@ -114,6 +130,12 @@ pub enum Step {
 }
 
 #[derive(Debug, Arbitrary)]
+pub enum FeedTerm {
+    Own,
+    Next,
+}
+
+#[derive(Debug, Arbitrary)]
 pub struct Crash {
     pub kept: u8,
     /// Entries that had been durable are lost.
@@ -163,7 +185,7 @@ pub enum AnyTerm {
 }
 
 /// An index.
-#[derive(Debug, Arbitrary)]
+#[derive(Clone, Copy, Debug, Arbitrary)]
 pub enum Place {
     Zero,
     Start,

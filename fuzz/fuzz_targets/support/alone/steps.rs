@@ -8,7 +8,7 @@ use raft_core::{
 
 use super::{
     World, forge,
-    plan::{Answer, Step, Write},
+    plan::{Answer, AnyTerm, FeedTerm, Step, Write},
     rules::{View, changed},
 };
 
@@ -19,7 +19,20 @@ impl World {
                 let message = self.forge().message(*from, *astray, term, words);
                 self.tell(Input::Message(message));
             }
+            Step::Feed { from, term, back, entries, commit } => {
+                let term = match term {
+                    FeedTerm::Own => AnyTerm::Own,
+                    FeedTerm::Next => AnyTerm::Next,
+                };
+                let message = self.forge().append(*from, &term, *back, *entries, commit);
+                self.tell(Input::Message(message));
+            }
+            Step::Beat { from, back, commit } => {
+                let message = self.forge().heartbeat(*from, *back, commit);
+                self.tell(Input::Message(message));
+            }
             Step::Agree => self.agree(),
+            Step::Elect => self.elect(),
             Step::Answer { which, yes, index } => {
                 let Some(asked) = pick(self.said.make_contiguous(), *which).cloned() else { return };
                 let index = self.forge().place(index);
@@ -96,6 +109,19 @@ impl World {
         for asked in self.said.clone() {
             if let Some(message) = self.forge().agreement(&asked) {
                 self.tell(Input::Message(message));
+            }
+        }
+    }
+
+    fn elect(&mut self) {
+        for _ in 0..3 {
+            if self.raft.role() == RoleKind::Leader {
+                return;
+            }
+            self.step(&Step::WaitForDeadline);
+            for _ in 0..2 {
+                self.work();
+                self.agree();
             }
         }
     }
