@@ -113,6 +113,9 @@ impl World {
             | Body::HeartbeatReply { matched: index, .. } => {
                 let last = self.disk.durable.last().index.max(self.disk.durable.snapshot.last.index);
                 assert!(*index <= last, "L6: it acknowledges {index}, on disk is {last}");
+                let told = self.witness.verified.get(&(term, to)).copied().unwrap_or_default();
+                let most = told.max(self.raft.commit());
+                assert!(*index <= most, "L8: it acknowledges {index}, {to} has told of {most}");
             }
             _ => {}
         }

@@ -58,6 +58,8 @@ pub struct Witness {
     grants: BTreeSet<(Term, NodeId)>,
     /// The most that each peer acknowledged in a term.
     pub acked: BTreeMap<(Term, NodeId), LogIndex>,
+    /// Up to where each leader told in its term what the log is.
+    pub verified: BTreeMap<(Term, NodeId), LogIndex>,
     /// The last entry that the state machine was given.
     pub handed: LogIndex,
     /// It has no state to go on from.
@@ -72,6 +74,7 @@ impl Witness {
             asks: Vec::new(),
             grants: BTreeSet::new(),
             acked: BTreeMap::new(),
+            verified: BTreeMap::new(),
             handed: LogIndex::ZERO,
             bereft: false,
         }
@@ -151,8 +154,8 @@ impl Witness {
 
     fn heard(&mut self, raft: &Raft, before: &View, message: &Message) {
         let Message { from, term, body, .. } = message;
-        let told = |acked: &mut BTreeMap<(Term, NodeId), LogIndex>, index: LogIndex| {
-            let known = acked.entry((*term, *from)).or_default();
+        let told = |most: &mut BTreeMap<(Term, NodeId), LogIndex>, index: LogIndex| {
+            let known = most.entry((*term, *from)).or_default();
             *known = index.max(*known);
         };
         match body {
@@ -167,6 +170,11 @@ impl Witness {
                 told(&mut self.acked, *index);
             }
             Body::HeartbeatReply { matched, .. } => told(&mut self.acked, *matched),
+            Body::AppendEntries { prev, entries, .. } => {
+                told(&mut self.verified, prev.index.plus(entries.len() as u64))
+            }
+            Body::Heartbeat { prev, .. } => told(&mut self.verified, prev.index),
+            Body::InstallSnapshot { meta, .. } => told(&mut self.verified, meta.last.index),
             _ => {}
         }
     }
