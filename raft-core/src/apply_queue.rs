@@ -95,12 +95,12 @@ impl ApplyQueue {
 
     /// Takes fetched entries; `false` if `id` is not this queue's request.
     pub(crate) fn take_fetched(&mut self, id: FetchId, entries: Vec<Entry>, log: &Log, now: Instant) -> bool {
-        let Some(first) = self.fetching.asked(id) else { return false };
-        if entries.is_empty() || !log.holds_all(first, &entries) {
-            self.fetching.failed(now);
-        } else {
+        let Some(fetch) = self.fetching.asked(id) else { return false };
+        if let Some(entries) = fetch.useful(entries, log) {
             self.fetching.done();
             self.fetched = entries.into();
+        } else {
+            self.fetching.failed(now);
         }
         true
     }
@@ -158,7 +158,7 @@ impl ApplyQueue {
                 }
                 let last = commit.min(log.first_in_memory().prev());
                 let request = fetch(first, last, config.apply_bytes_max);
-                self.fetching.begin(request.id, first);
+                self.fetching.begin(request);
                 return Some(request);
             };
             let Some(last) = page.last().map(|entry| entry.id.index) else { break };
@@ -242,6 +242,19 @@ mod tests {
         assert!(queue.take_fetched(fetch.id, vec![entry(1, 1), entry(1, 2)], &log, Instant(0)));
         let (work, _) = take(&mut queue, 4, &log, &config, Instant(0));
         assert_eq!(indexes(&work), [vec![1, 2], vec![3, 4]]);
+    }
+
+    #[test]
+    fn more_than_was_asked_for_is_not_handed_out() {
+        let mut log = log(4);
+        log.trim_tail(LogIndex(4), 0);
+        let config = config(1000, 1000);
+        let mut queue = ApplyQueue::new(LogIndex::ZERO);
+        let fetch = take(&mut queue, 2, &log, &config, Instant(0)).1.unwrap();
+        let all = (1..=4).map(|index| entry(1, index)).collect();
+        assert!(queue.take_fetched(fetch.id, all, &log, Instant(0)));
+        assert_eq!(indexes(&take(&mut queue, 2, &log, &config, Instant(0)).0), [vec![1, 2]]);
+        assert_eq!(queue.handed(), LogIndex(2), "the others are not committed");
     }
 
     #[test]

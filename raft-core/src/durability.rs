@@ -13,7 +13,7 @@ use crate::{Entries, HardState, Instant, LogId, LogIndex, Message, SnapshotMark,
 /// Invariants:
 /// - write numbers are consecutive, and writes become durable in their order;
 /// - `durable` never covers an entry that was cut off since its write was handed out (SAFETY L7);
-/// - a held message leaves only after the write it needs (SAFETY E3, L6), or never.
+/// - a held message leaves only after the write it needs (SAFETY E3, L6), or never; never if what it acknowledges was cut.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Durability {
     staged: Staged,
@@ -65,6 +65,8 @@ pub(crate) struct Marked {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Held {
     needs: WriteId,
+    /// What it acknowledges.
+    entries: LogIndex,
     message: Message,
 }
 
@@ -151,9 +153,9 @@ impl Durability {
         (needs > self.persisted).then_some(needs)
     }
 
-    /// Holds `message` until write `needs` is durable.
-    pub(crate) fn hold(&mut self, message: Message, needs: WriteId) {
-        self.held.push(Held { needs, message });
+    /// Holds `message`, which promises the log up to `entries`, until write `needs` is durable.
+    pub(crate) fn hold(&mut self, message: Message, needs: WriteId, entries: LogIndex) {
+        self.held.push(Held { needs, entries, message });
     }
 
     /// The next write, if something has to be durable. A changed commit index alone is no reason for one.
@@ -214,6 +216,8 @@ impl Durability {
             pending.last = if planted!(StaleCompletion) { pending.last } else { pending.last.min(index) };
         }
         self.durable = self.durable.min(index);
+        // Within a term only a leader that contradicts itself cuts what it sent (SAFETY L6).
+        self.held.retain(|held| held.entries <= index || planted!(HeldAckSurvivesTerm));
     }
 
     fn next_id(&self) -> WriteId {
@@ -277,7 +281,7 @@ mod tests {
 
         fn hold(&mut self, index: u64) -> bool {
             let needs = self.queue.needed_for(LogIndex(index));
-            needs.into_iter().for_each(|write| self.queue.hold(message(index), write));
+            needs.into_iter().for_each(|write| self.queue.hold(message(index), write, LogIndex(index)));
             needs.is_some()
         }
 
@@ -336,6 +340,18 @@ mod tests {
         assert_eq!(disk.queue.durable(), LogIndex(2), "3@2 is not on disk yet");
         disk.persisted(2);
         assert_eq!(disk.queue.durable(), LogIndex(3));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_cut_never_leaves() {
+        let mut disk = Disk::new();
+        (1..=5).for_each(|index| disk.append(1, index));
+        assert!(disk.write().is_some());
+        assert!(disk.hold(5) && disk.hold(2));
+        disk.cut(2);
+        disk.append(2, 3);
+        assert!(disk.write().is_some());
+        assert_eq!(disk.persisted(2), [2], "5 are not on disk any more");
     }
 
     #[test]

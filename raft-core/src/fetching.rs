@@ -1,6 +1,6 @@
 //! One outstanding request for entries that are no longer in memory, with a pause after a failure.
 
-use crate::{FetchId, Instant, LogIndex};
+use crate::{Entry, Fetch, FetchId, Instant, log::Log};
 
 /// A reader of old entries: the applier, or a follower that is far behind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,10 +14,7 @@ pub(crate) struct Fetching {
 enum State {
     #[default]
     Idle,
-    Waiting {
-        id: FetchId,
-        first: LogIndex,
-    },
+    Waiting(Fetch),
     Pausing {
         until: Instant,
     },
@@ -28,21 +25,21 @@ impl Fetching {
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
         match self.state {
             State::Idle => true,
-            State::Waiting { .. } => false,
+            State::Waiting(_) => false,
             State::Pausing { until } => until <= now,
         }
     }
 
     /// Notes a request.
-    pub(crate) fn begin(&mut self, id: FetchId, first: LogIndex) {
-        self.state = State::Waiting { id, first };
+    pub(crate) fn begin(&mut self, fetch: Fetch) {
+        self.state = State::Waiting(fetch);
     }
 
-    /// The first entry asked for, if `id` is the request that waits.
-    pub(crate) fn asked(&self, id: FetchId) -> Option<LogIndex> {
+    /// What was asked for, if `id` is the request that waits.
+    pub(crate) fn asked(&self, id: FetchId) -> Option<Fetch> {
         match self.state {
-            State::Waiting { id: waiting, first } if waiting == id => Some(first),
-            State::Idle | State::Waiting { .. } | State::Pausing { .. } => None,
+            State::Waiting(fetch) if fetch.id == id => Some(fetch),
+            State::Idle | State::Waiting(_) | State::Pausing { .. } => None,
         }
     }
 
@@ -75,8 +72,18 @@ impl Fetching {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Pausing { until } => Some(until),
-            State::Idle | State::Waiting { .. } => None,
+            State::Idle | State::Waiting(_) => None,
         }
+    }
+}
+
+impl Fetch {
+    /// What of an answer can be used: the entries of `log` from the first one asked for on, and none behind the last. More
+    /// than was asked for may not be committed. `None` if there are none.
+    pub(crate) fn useful(&self, mut entries: Vec<Entry>, log: &Log) -> Option<Vec<Entry>> {
+        let asked = usize::try_from(self.last.distance(self.first)).unwrap_or(usize::MAX);
+        entries.truncate(asked.saturating_add(1));
+        (!entries.is_empty() && log.holds_all(self.first, &entries)).then_some(entries)
     }
 }
 
@@ -86,6 +93,11 @@ const PAUSE_DOUBLINGS_MAX: u32 = 7;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogIndex;
+
+    fn request(id: u64, first: u64) -> Fetch {
+        Fetch { id: FetchId(id), first: LogIndex(first), last: LogIndex(first), bytes_max: 100 }
+    }
 
     #[test]
     fn failures_are_retried_ever_later() {
@@ -94,7 +106,7 @@ mod tests {
         let mut pauses = Vec::new();
         for round in 0..10 {
             assert!(fetching.is_ready(now));
-            fetching.begin(FetchId(round), LogIndex(1));
+            fetching.begin(request(round, 1));
             assert!(!fetching.is_ready(now));
             fetching.failed(now);
             let until = fetching.deadline().unwrap();
@@ -110,7 +122,7 @@ mod tests {
     #[test]
     fn a_pause_that_is_over_leaves_no_deadline() {
         let mut fetching = Fetching::default();
-        fetching.begin(FetchId(1), LogIndex(1));
+        fetching.begin(request(1, 1));
         fetching.failed(Instant(0));
         let until = fetching.deadline().unwrap();
         fetching.tick(Instant(until.0 - 1));
@@ -123,8 +135,8 @@ mod tests {
     #[test]
     fn only_the_answer_that_is_waited_for_is_known() {
         let mut fetching = Fetching::default();
-        fetching.begin(FetchId(4), LogIndex(9));
-        assert_eq!(fetching.asked(FetchId(4)), Some(LogIndex(9)));
+        fetching.begin(request(4, 9));
+        assert_eq!(fetching.asked(FetchId(4)), Some(request(4, 9)));
         assert_eq!(fetching.asked(FetchId(3)), None);
         fetching.cancel();
         assert_eq!(fetching.asked(FetchId(4)), None);

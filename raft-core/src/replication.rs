@@ -77,14 +77,15 @@ impl Leader {
         entries: Vec<Entry>,
     ) -> Option<Vec<Entry>> {
         let asked =
-            self.peers.iter().find_map(|(id, peer)| peer.fetching.asked(fetch).map(|first| (*id, first)));
-        let Some((id, first)) = asked else { return Some(entries) };
+            self.peers.iter().find_map(|(id, peer)| peer.fetching.asked(fetch).map(|fetch| (*id, fetch)));
+        let Some((id, fetch)) = asked else { return Some(entries) };
         let peer = self.peers.get_mut(&id)?;
-        if entries.is_empty() || !shared.log.holds_all(first, &entries) {
+        let Some(entries) = fetch.useful(entries, &shared.log) else {
             peer.fetching.failed(shared.now.instant);
             return None;
-        }
+        };
         peer.fetching.done();
+        let first = fetch.first;
         let room = peer.may_send(u64::MAX, &shared.config, shared.now.instant) && peer.next() == first;
         if let Some(term) = shared.log.term_at(first.prev()).filter(|_| room) {
             let prev = LogId { term, index: first.prev() };
@@ -273,7 +274,7 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Began,
                 last: last.min(shared.log.first_in_memory().prev()),
                 bytes_max: shared.config.append_bytes_max,
             };
-            peer.fetching.begin(fetch.id, next);
+            peer.fetching.begin(fetch);
             shared.out.fetches.push(fetch);
         }
         return false;

@@ -149,7 +149,7 @@ impl Shared {
         let message = Message { from: self.config.id, to, term: self.term, body };
         match self.disk.needed_for(entries) {
             None => self.out.messages.push(message),
-            Some(write) => self.disk.hold(message, write),
+            Some(write) => self.disk.hold(message, write, entries),
         }
     }
 

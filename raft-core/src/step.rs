@@ -247,11 +247,13 @@ impl Raft {
         Ok(())
     }
 
-    /// A candidate that is no member hears so, if no change is under way: it may have been down when it left.
+    /// A candidate that is no member hears so, if no change is under way: it may have been down when it left. Nobody has left
+    /// a cluster that still has its founding configuration.
     fn tell_stranger(&mut self, message: &Message) {
         let asks = matches!(message.body, Body::PreVote { .. } | Body::RequestVote { .. });
         let conf_id = self.conf_id();
-        if asks && conf_id.index <= self.commit() && !self.conf().contains(message.from) {
+        let settled = conf_id > LogId::ZERO && conf_id.index <= self.commit();
+        if asks && settled && !self.conf().contains(message.from) {
             self.shared.send(message.from, Body::Removed { conf_id });
         }
     }

@@ -62,14 +62,18 @@ pub(crate) fn message(message: &Message, own: NodeId, term: Term) -> Result<(), 
             }
             Ok(())
         }
-        Body::AppendReply { outcome: AppendOutcome::Matched(_), .. }
+        // A leader without a snapshot has none to send in its place.
+        Body::SnapshotNeeded { at_least: LogIndex::ZERO, .. } => {
+            Err(StepError::BadMessage("the snapshot that is lost covered nothing"))
+        }
+        Body::SnapshotNeeded { .. }
+        | Body::AppendReply { outcome: AppendOutcome::Matched(_), .. }
         | Body::PreVoteReply { .. }
         | Body::RequestVoteReply { .. }
         | Body::HeartbeatReply { .. }
         | Body::TimeoutNow
         | Body::ReadIndex { .. }
-        | Body::ReadIndexReply { .. }
-        | Body::SnapshotNeeded { .. } => Ok(()),
+        | Body::ReadIndexReply { .. } => Ok(()),
     }
 }
 
@@ -121,7 +125,7 @@ fn check_entries(prev: LogId, entries: &[Entry], term: Term) -> Result<(), StepE
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CampaignId, Entries, Epoch, Round, test_util::entry};
+    use crate::{CampaignId, Entries, Epoch, Round, StartNumber, test_util::entry};
 
     fn check(term: u64, body: Body) -> Result<(), StepError> {
         message(&Message { from: NodeId(2), to: NodeId(1), term: Term(term), body }, NodeId(1), Term(3))
@@ -176,6 +180,8 @@ mod tests {
         assert!(check(3, Body::AppendReply { epoch, round, outcome }).is_err());
         let (next_term, last) = (Term(9), prev);
         assert!(check(3, Body::PreVote { campaign, next_term, last }).is_err());
+        let needs = |at_least| Body::SnapshotNeeded { start: StartNumber(1), at_least: LogIndex(at_least) };
+        assert!(check(3, needs(0)).is_err() && check(3, needs(1)).is_ok());
         let meta = Box::new(SnapshotMeta { last: prev, ..SnapshotMeta::default() });
         assert!(matches!(check(3, Body::InstallSnapshot { epoch, round, meta }), Err(StepError::BadConf(_))));
     }

@@ -13,6 +13,8 @@
 //! - **Membership** ([`admin`]): any set of voters and learners is asked for at any moment, disks are lost and their
 //!   nodes come back with empty ones, nodes join and leave.
 //! - **Peers**: messages with impossible terms, handovers at any moment, news of deaths that may be wrong.
+//! - **Callers** ([`confusion`]), only where a test asks for it: what was reported is reported again, and what was never
+//!   asked for is answered.
 //!
 //! Never: a changed message, a forged sender, a disk that forgets what it has synced.
 //!
@@ -30,6 +32,7 @@ mod alternatives;
 mod clients;
 mod clock;
 mod confs;
+mod confusion;
 mod coverage;
 mod disk;
 mod faults;
@@ -59,6 +62,7 @@ use self::{
     workload::Workload,
 };
 pub use self::{
+    confusion::Confusion,
     coverage::{Coverage, Mark},
     rules::Violation,
 };
@@ -157,7 +161,13 @@ impl Sim {
     /// A cluster whose nodes have just been founded and started.
     #[must_use]
     pub fn new(options: Options) -> Sim {
-        let mut random = Random::new(options.seed.wrapping_mul(2) ^ options.nodes as u64);
+        Sim::steered(options, Vec::new())
+    }
+
+    /// As [`new`](Self::new), but each of the first choices is made by a byte of `tape`: what a fuzzer can search.
+    #[must_use]
+    pub fn steered(options: Options, tape: Vec<u8>) -> Sim {
+        let mut random = Random::steered(options.seed.wrapping_mul(2) ^ options.nodes as u64, tape);
         let storms = options.faults != Faults::None;
         let mut config = match options.faults {
             Faults::None => Config::new(NodeId(1), 0),
@@ -281,6 +291,12 @@ impl Sim {
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Whether choices are left for the tape to make.
+    #[must_use]
+    pub fn is_steered(&self) -> bool {
+        self.random.is_steered()
     }
 
     /// Simulated microseconds since the beginning.

@@ -37,6 +37,8 @@ pub(super) struct Node {
     pub(super) owes: Option<(&'static str, NodeId)>,
     /// Writes the core was not told of yet, and when it handed them out by its clock.
     pub(super) writes: VecDeque<(WriteId, Instant)>,
+    /// The last write that was handed out in this run.
+    pub(super) issued: WriteId,
     /// The last planned [`Event::Told`].
     pub(super) told: Time,
     pub(super) apply: VecDeque<Apply>,
@@ -97,6 +99,7 @@ impl Node {
             drain_planned: false,
             owes: None,
             writes: VecDeque::new(),
+            issued: WriteId(0),
             told: 0,
             apply: VecDeque::new(),
             machine: StateMachine::default(),

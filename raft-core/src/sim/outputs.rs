@@ -56,6 +56,7 @@ impl Sim {
         if let Some(write) = &ready.write {
             let handed = self.nodes[n].clock.now(now).instant;
             self.nodes[n].writes.push_back((write.id, handed));
+            self.nodes[n].issued = write.id;
         }
         let mark = ready.write.as_ref().and_then(|write| write.snapshot.as_ref());
         let snapshot = mark.and_then(|mark| {

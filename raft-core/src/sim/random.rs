@@ -1,17 +1,32 @@
-//! The one source of chance: a small generator that a seed determines.
+//! The one source of chance: a small generator that a seed determines, or a tape as long as that lasts.
 
 /// SplitMix64: eight bytes of state, no bad seeds, fast enough to be asked at every message.
 #[derive(Clone, Debug)]
-pub(super) struct Random(u64);
+pub(super) struct Random {
+    state: u64,
+    /// Who steers decides the high bits of what is drawn, which are those that count.
+    tape: std::vec::IntoIter<u8>,
+}
 
 impl Random {
     pub(super) fn new(seed: u64) -> Random {
-        Random(seed)
+        Random::steered(seed, Vec::new())
+    }
+
+    /// Each of the first draws is decided by a byte of `tape`: the larger, the larger.
+    pub(super) fn steered(seed: u64, tape: Vec<u8>) -> Random {
+        Random { state: seed, tape: tape.into_iter() }
+    }
+
+    /// Whether the tape lasts.
+    pub(super) fn is_steered(&self) -> bool {
+        self.tape.len() > 0
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        mix(self.0)
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let drawn = mix(self.state);
+        self.tape.next().map_or(drawn, |byte| u64::from(byte) << 56 | drawn >> 8)
     }
 
     /// Any of `0..end`; zero if the range is empty.
@@ -41,4 +56,20 @@ pub(super) const fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     value ^ (value >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tape_decides_until_it_ends() {
+        let mut random = Random::steered(1, vec![0, 128, 255]);
+        assert_eq!([random.below(4), random.below(4), random.below(4)], [0, 2, 3]);
+        let mut seeded = Random::new(1);
+        seeded.next();
+        seeded.next();
+        seeded.next();
+        assert_eq!(random.next(), seeded.next());
+    }
 }

@@ -719,6 +719,11 @@ fn a_contradiction_to_what_is_committed_halts_the_node() {
     assert_eq!(cluster.raft(1).halted(), Some(HaltReason::AppendConflictsWithCommitted { ours, theirs }));
     assert_eq!(cluster.handle(1, Input::Tick), Err(StepError::Halted));
     assert_eq!(cluster.raft(1).next_deadline(), None);
+    // Also where it is what the entries follow, and the last that is committed.
+    let mut cluster = follower();
+    cluster.inject(2, 1, 1, append(LogId::ZERO, 1, &[entry(1, 1)])).unwrap();
+    cluster.inject(3, 1, 2, append(theirs, 1, &[entry(2, 2)])).unwrap();
+    assert_eq!(cluster.raft(1).halted(), Some(HaltReason::AppendConflictsWithCommitted { ours, theirs }));
 }
 
 // 3.2 Election Safety: "at most one leader can be elected in a given term."

@@ -18,5 +18,6 @@ mod membership;
 mod peers_bugs;
 mod priority;
 mod regressions;
+mod replication;
 mod scenarios;
 mod snapshot_lost;

@@ -1,7 +1,9 @@
-//! What the simulation found, told in a few lines each: the seed is of no use once the random streams change.
+//! What the simulation and the fuzz targets found, told in a few lines each: the seed is of no use once the random streams
+//! change.
 
 use raft_core::{
-    Body, ConfChange, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term, Timestamp,
+    Body, CampaignId, ConfChange, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term,
+    Timestamp,
 };
 
 use crate::cluster::{Cluster, conf};
@@ -127,4 +129,28 @@ fn a_leader_whose_patience_to_depart_is_over_begins_no_transfer_though_its_disk_
     cluster.change(1, &to).unwrap();
     cluster.pass(2100);
     assert!(!cluster.raft(1).conf().is_joint(), "two seconds without a successor are enough");
+}
+
+// E12, fuzzing: a stranger that asked a node of term 0 was told that it had left, in a message of term 0 that it would refuse.
+#[test]
+fn a_stranger_is_not_told_that_it_left_before_anybody_could() {
+    let mut cluster = Cluster::new(3);
+    let last = LogId::ZERO;
+    let ask = |term: u64| Body::PreVote { campaign: CampaignId(1), next_term: Term(term + 1), last };
+    cluster.inject(9, 1, 0, ask(0)).unwrap();
+    let ready = cluster.node_mut(1).raft.take_ready().unwrap();
+    let [reply] = &ready.messages[..] else { panic!("{:?}", ready.messages) };
+    assert!(matches!(reply.body, Body::PreVoteReply { .. }), "{reply:?}");
+}
+
+// N7, fuzzing: a leader that had no snapshot sent one of nothing to a peer that said it had lost one of nothing.
+#[test]
+fn a_snapshot_of_nothing_is_neither_asked_for_nor_sent() {
+    let mut cluster = Cluster::new(3);
+    led_by_one(&mut cluster);
+    let (term, start) = (cluster.raft(1).term(), raft_core::StartNumber(7));
+    let needs = Body::SnapshotNeeded { start, at_least: LogIndex(0) };
+    assert!(cluster.inject(3, 1, term.0, needs).is_err());
+    cluster.settle();
+    assert!(!cluster.sent.iter().any(|message| matches!(message.body, Body::InstallSnapshot { .. })));
 }
