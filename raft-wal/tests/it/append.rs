@@ -68,7 +68,8 @@ fn a_cut_is_a_record_and_reaches_into_sealed_segments() {
     for n in 0..40 {
         write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
     }
-    assert!(engine.stats().segments > 3);
+    let stats = engine.stats();
+    assert!(stats.segments > 3 && stats.segment_bytes == stats.segments * SEGMENT, "{stats:?}");
     write(&mut engine, &writes.cut(2, 20, 21, 10, 900));
     let term = |index| if index <= 20 { 1 } else { 2 };
     let mut expected = expect(term, 1..=20, 1000);
@@ -207,6 +208,21 @@ fn a_write_that_does_not_continue_the_log_changes_nothing() {
     }
     write(&mut engine, &writes.append(2, 4, 1, 10));
     assert_eq!(contents(&engine).len(), 4);
+}
+
+#[test]
+fn the_last_entry_is_the_one_where_counting_ends() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    let end = 1 << 56;
+    snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, end - 1));
+    write(&mut engine, &writes.mark(1, LogId::new(1, end - 1), false, true));
+    write(&mut engine, &writes.append(1, end, 1, 10));
+    let error = engine.append(&writes.append(1, end + 1, 1, 10)).unwrap_err();
+    assert!(matches!(error, WalError::Discontinuous { what: "an entry", .. }), "{error}");
+    drop(engine);
+    assert_eq!(contents(&open(dir.path()).0), [entry(1, end, 10)]);
 }
 
 #[test]
