@@ -29,6 +29,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     applier::ReadFn,
+    arrivals::Arrivals,
     budget::{Budget, Permit},
     counts::{Counts, add},
     error::{ClientError, NodeError},
@@ -185,6 +186,8 @@ pub(crate) struct Driver<S> {
     pub(crate) jobs: mpsc::UnboundedSender<Job<Waiter, ReadFn<S>>>,
     pub(crate) wal: Arc<Wal>,
     pub(crate) snapshots: Arc<SnapshotStore>,
+    /// Of the snapshots sent.
+    pub(crate) arrivals: Arrivals,
     pub(crate) cluster: ClusterId,
     pub(crate) published: Published,
     pub(crate) counts: Arc<Counts>,
@@ -469,6 +472,9 @@ impl<S: Send + 'static> Driver<S> {
                 debug!(%peer, %kind, start = %hello.start, "connected");
                 // Replies to forwards travel on either connection: what was on the broken one may be lost.
                 self.replica.connection_lost(peer);
+                if let Some(epoch) = self.arrivals.connected(peer, hello.nonce) {
+                    self.input(now, Input::SnapshotFailed { to: peer, epoch });
+                }
                 self.input(now, Input::PeerConnected(peer));
             }
             NetEvent::PeerDied(peer) => {
@@ -488,7 +494,12 @@ impl<S: Send + 'static> Driver<S> {
                     tokio::spawn(incoming.refuse(SnapshotRefusal::Busy));
                 }
             }
-            NetEvent::SnapshotSent { to, .. } => info!(%to, "snapshot sent"),
+            NetEvent::SnapshotSent { to, epoch } => {
+                info!(%to, "snapshot sent");
+                if self.arrivals.arrived(to, epoch) {
+                    self.input(now, Input::SnapshotFailed { to, epoch });
+                }
+            }
             NetEvent::SnapshotFailed { to, epoch, error } => {
                 warn!(%to, %error, "snapshot not sent");
                 // It is sent again as soon as the core is told; a receiver without room on its disk would be kept busy
@@ -525,8 +536,9 @@ impl<S: Send + 'static> Driver<S> {
         }
     }
 
-    fn send(&self, message: Message) {
+    fn send(&mut self, message: Message) {
         if matches!(message.body, Body::InstallSnapshot { .. }) {
+            self.arrivals.begins(message.to);
             snapshot_transfer::send(message, &self.snapshots, &self.transport, &self.inputs_tx);
         } else {
             // What is dropped, Raft repairs.

@@ -7,6 +7,7 @@
 
 mod allocator;
 mod applier;
+mod arrivals;
 mod budget;
 pub mod cli;
 pub mod config;

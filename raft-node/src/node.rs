@@ -22,6 +22,7 @@ use tracing::warn;
 
 use crate::{
     applier::{Applier, ReadFn},
+    arrivals::Arrivals,
     budget::Budget,
     counts::{Counts, Totals},
     data_dir::DataDir,
@@ -270,6 +271,7 @@ impl<S: StateMachine> Node<S> {
             jobs: jobs_tx,
             wal: Arc::clone(&wal),
             snapshots,
+            arrivals: Arrivals::default(),
             cluster: started.cluster,
             published: published.clone(),
             counts: Arc::clone(&counts),

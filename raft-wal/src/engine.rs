@@ -479,3 +479,6 @@ pub(crate) fn read(
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;

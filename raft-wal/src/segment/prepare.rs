@@ -43,30 +43,40 @@ impl Job {
     /// [`WalError::Full`] if there is no room: nothing is left behind, try again later.
     pub(crate) fn run(&self, vfs: &dyn Vfs, dir: &Path) -> Result<Prepared, WalError> {
         let path = dir.join(layout::segment(self.number));
-        let from = self.spare.map(|spare| dir.join(layout::spare(spare)));
-        let recycled = from.and_then(|from| Some((self.recycle(vfs, &from).ok()?, from)));
-        let (file, from) = match recycled {
-            Some(recycled) => recycled,
-            None => {
-                let from = dir.join(layout::segment(self.number) + layout::TEMPORARY_SUFFIX);
-                (self.fill(vfs, dir, &from)?, from)
-            }
-        };
+        let mut from = dir.join(layout::segment(self.number) + layout::TEMPORARY_SUFFIX);
+        let mut file = None;
+        if let Some(spare) = self.spare.map(|spare| dir.join(layout::spare(spare))) {
+            file = self.recycle(vfs, &spare)?;
+            from = if file.is_some() { spare } else { from };
+        }
+        let file = file.map_or_else(|| self.fill(vfs, dir, &from), Ok)?;
         vfs.rename(&from, &path).map_err(|error| WalError::io("rename", &from, error))?;
         vfs.sync_dir(dir).map_err(|error| WalError::io("sync", dir, error))?;
         Ok(Prepared { number: self.number, path, file, bytes: self.bytes })
     }
 
-    /// Makes a former segment look unused. Its records need no wiping: they carry another salt.
-    fn recycle(&self, vfs: &dyn Vfs, from: &Path) -> io::Result<Arc<dyn VfsFile>> {
-        let file = vfs.open(from, true)?;
-        if file.length()? != self.bytes {
-            return Err(io::ErrorKind::InvalidData.into());
+    /// Makes a former segment look unused. Its records need no wiping: they carry another salt. `None` if it is not what
+    /// is wanted, or copying on write takes more room than there is: then a new file is made.
+    ///
+    /// # Errors
+    /// The write or the sync failed. A new file would do, but a disk that does that is not to be trusted with it.
+    fn recycle(&self, vfs: &dyn Vfs, from: &Path) -> Result<Option<Arc<dyn VfsFile>>, WalError> {
+        let Ok(file) = vfs.open(from, true) else { return Ok(None) };
+        if file.length().ok() != Some(self.bytes) {
+            return Ok(None);
         }
-        file.write_at(&[0; HEADER_BYTES], 0)?;
-        file.write_at(&[0; TRAILER_BYTES], self.bytes - TRAILER_BYTES as u64)?;
-        file.sync_data()?;
-        Ok(file)
+        let wiped = file
+            .write_at(&[0; HEADER_BYTES], 0)
+            .and_then(|()| file.write_at(&[0; TRAILER_BYTES], self.bytes - TRAILER_BYTES as u64))
+            .and_then(|()| file.sync_data());
+        match wiped {
+            Ok(()) => Ok(Some(file)),
+            Err(error) if is_no_room(&error) => {
+                let _ = vfs.remove(from); // As below.
+                Ok(None)
+            }
+            Err(error) => Err(WalError::io("prepare", from, error)),
+        }
     }
 
     fn fill(&self, vfs: &dyn Vfs, dir: &Path, path: &Path) -> Result<Arc<dyn VfsFile>, WalError> {
@@ -78,7 +88,7 @@ impl Job {
         }
         let filled = vfs.create(path).and_then(|file| self.zero(&*file).map(|()| file));
         filled.map_err(|error| {
-            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            if is_no_room(&error) {
                 let _ = vfs.remove(path); // Its space is wanted; the next open removes it otherwise.
                 WalError::Full { path: dir.to_owned() }
             } else {
@@ -103,4 +113,8 @@ impl Job {
         }
         file.sync_data()
     }
+}
+
+fn is_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

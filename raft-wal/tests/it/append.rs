@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use raft_core::{LogId, LogIndex, NodeId, SessionSeq, Term, TermRun};
-use raft_wal::{Engine, WalError, vfs::OsVfs};
+use raft_wal::{
+    Engine, WalError, layout,
+    vfs::{OsVfs, Vfs as _},
+};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -68,7 +71,8 @@ fn a_cut_is_a_record_and_reaches_into_sealed_segments() {
     for n in 0..40 {
         write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
     }
-    assert!(engine.stats().segments > 3);
+    let stats = engine.stats();
+    assert!(stats.segments > 3 && stats.segment_bytes == stats.segments * SEGMENT, "{stats:?}");
     write(&mut engine, &writes.cut(2, 20, 21, 10, 900));
     let term = |index| if index <= 20 { 1 } else { 2 };
     let mut expected = expect(term, 1..=20, 1000);
@@ -127,10 +131,52 @@ fn reads_stop_at_their_limit_and_never_before_the_first() {
     assert_eq!(read(1, 120, 5000), 2);
     assert_eq!(read(5, 5, usize::MAX), 1);
     assert_eq!(read(1, 1000, usize::MAX), 120);
+    assert_eq!(read(120, 1000, usize::MAX), 1);
     assert!(matches!(
         engine.read(LogIndex(0), LogIndex(3), 1),
         Err(WalError::Compacted { first: LogIndex(1), .. })
     ));
+}
+
+/// Removals and renames need not be durable: a crash brings back what they took.
+#[test]
+fn the_next_open_tidies_up_what_a_compaction_left() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for n in 0..60 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    let first = std::fs::read(segment(dir.path(), 1)).unwrap();
+    write(&mut engine, &writes.mark(1, LogId::new(1, 250), false, false));
+    engine.compact(LogIndex(200)).unwrap();
+    let expected = contents(&engine);
+    drop(engine);
+    let count = |prefix: &str| {
+        let names = OsVfs.list(dir.path()).unwrap();
+        names.iter().filter(|entry| entry.name.to_str().unwrap().starts_with(prefix)).count()
+    };
+    let (segments, spares) = (count("wal-"), count("spare-"));
+    assert_eq!(spares, 1);
+    #[expect(clippy::disallowed_methods, reason = "the test plays a crash that brings files back")]
+    for (name, bytes) in [
+        (layout::segment(1), &first[..]),
+        (layout::spare(0x50), &first[..]),
+        (layout::spare(0x51), &first[..]),
+        (layout::spare(1), &first[..4096]),
+    ] {
+        std::fs::write(dir.path().join(name), bytes).unwrap();
+    }
+    let (mut engine, report) = open(dir.path());
+    assert_eq!((report.damaged, report.unknown_files), (None, Vec::new()));
+    assert_eq!((count("wal-"), count("spare-")), (segments, 1));
+    assert!(!dir.path().join(layout::spare(1)).exists(), "one of another size was kept");
+    assert_eq!(contents(&engine), expected);
+    // The one that is kept is the next segment.
+    for n in 60..75 {
+        write(&mut engine, &writes.append(1, 1 + n * 5, 5, 1000));
+    }
+    assert_eq!(count("spare-"), 0);
 }
 
 #[test]
@@ -207,6 +253,21 @@ fn a_write_that_does_not_continue_the_log_changes_nothing() {
     }
     write(&mut engine, &writes.append(2, 4, 1, 10));
     assert_eq!(contents(&engine).len(), 4);
+}
+
+#[test]
+fn the_last_entry_is_the_one_where_counting_ends() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    let end = 1 << 56;
+    snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, end - 1));
+    write(&mut engine, &writes.mark(1, LogId::new(1, end - 1), false, true));
+    write(&mut engine, &writes.append(1, end, 1, 10));
+    let error = engine.append(&writes.append(1, end + 1, 1, 10)).unwrap_err();
+    assert!(matches!(error, WalError::Discontinuous { what: "an entry", .. }), "{error}");
+    drop(engine);
+    assert_eq!(contents(&open(dir.path()).0), [entry(1, end, 10)]);
 }
 
 #[test]

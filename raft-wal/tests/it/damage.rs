@@ -100,6 +100,41 @@ fn a_refilled_hole_is_forgotten_only_once_the_promise_is_kept() {
     assert_eq!(contents(&engine), expect(|_| 1, 1..=9, 100));
 }
 
+/// The mark that reset the log is lost, and what stands behind it tells where the log starts: what lies before that, a
+/// configuration among it, is no longer part of it.
+#[test]
+fn a_lost_reset_never_brings_back_what_it_made_void() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    let mut conf = entry(1, 2, 0);
+    conf.kind = raft_core::EntryKind::ConfChange;
+    conf.payload = options().founding.encode().into();
+    conf.checksum = Entry::checksum_of(&conf.payload);
+    write(&mut engine, &writes.next(1, vec![entry(1, 1, 100), conf, entry(1, 3, 100)]));
+    snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, 1000));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 1000), false, true));
+    // The mark is repeated in the second segment.
+    for index in 1001..=1030 {
+        write(&mut engine, &writes.append(1, index, 1, 3000));
+    }
+    drop(engine);
+    patch(&segment(dir.path(), 1), |bytes| {
+        let name = b"host1:7402";
+        let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+        // In the header of the mark's record; and without its footer the segment is read record by record.
+        bytes[at - 120] ^= 1;
+        let trailer = bytes.len() - 64;
+        bytes[trailer] ^= 1;
+    });
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.damaged.unwrap().promised, LogId::new(1, 1030));
+    assert_eq!(report.recovered.log_start, LogId::new(1, 1000));
+    assert_eq!(report.recovered.last, LogIndex(1000));
+    assert_eq!(report.recovered.confs, []);
+    assert_eq!(contents(&engine), []);
+}
+
 #[test]
 fn a_lost_cut_never_brings_back_what_it_cut() {
     let dir = tempdir().unwrap();

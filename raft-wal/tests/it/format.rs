@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::Path};
 
 use raft_core::{EntryKind, LogId, SessionSeq};
-use raft_wal::{Engine, vfs::sim::SimVfs};
+use raft_wal::{
+    Engine,
+    vfs::sim::{Fault, SimVfs},
+};
 
 use crate::support::{Writes, options, snapshot_file, write};
 
@@ -309,6 +312,31 @@ fn a_reader_made_from_the_document_finds_every_part_of_a_configuration() {
     assert_eq!(Configuration::read(&conf.encode()), expected);
 }
 
+/// All segments, from the first to the last. Tells how many there are.
+fn read(vfs: &SimVfs, dir: &Path) -> (Log, u64) {
+    let (mut log, mut number) = (Log::default(), 1);
+    let mut announced: Option<(Vec<u8>, usize)> = None;
+    let mut chain = None;
+    loop {
+        let bytes = vfs.bytes(&dir.join(format!("wal-{number:016x}.log"))).unwrap();
+        let (segment, state) = Segment::read(&bytes, number);
+        if let Some((salt, end)) = announced {
+            assert_eq!(
+                (segment.salt, u64_at(&bytes, 88)),
+                (&salt[..], end as u64),
+                "as the seal before says"
+            );
+        }
+        assert!(chain.is_none_or(|chain| state.chain() == chain));
+        let (value, sealed) = segment.records(state.chain(), &mut log);
+        chain = Some(value);
+        match sealed {
+            Some((next, salt, end)) => (number, announced) = (next, Some((salt, end))),
+            None => return (log, number),
+        }
+    }
+}
+
 #[test]
 fn a_reader_made_from_the_document_finds_what_was_written() {
     let vfs = SimVfs::new();
@@ -369,27 +397,7 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
     }
     engine.close().unwrap();
 
-    let (mut log, mut number) = (Log::default(), 1);
-    let mut announced: Option<(Vec<u8>, usize)> = None;
-    let mut chain = None;
-    loop {
-        let bytes = vfs.bytes(&dir.join(format!("wal-{number:016x}.log"))).unwrap();
-        let (segment, state) = Segment::read(&bytes, number);
-        if let Some((salt, end)) = announced {
-            assert_eq!(
-                (segment.salt, u64_at(&bytes, 88)),
-                (&salt[..], end as u64),
-                "as the seal before says"
-            );
-        }
-        assert!(chain.is_none_or(|chain| state.chain() == chain));
-        let (value, sealed) = segment.records(state.chain(), &mut log);
-        chain = Some(value);
-        match sealed {
-            Some((next, salt, end)) => (number, announced) = (next, Some((salt, end))),
-            None => break,
-        }
-    }
+    let (log, number) = read(&vfs, dir);
     assert!(number > 1 && log.footers as u64 == number - 1, "{number} segments, {} footers", log.footers);
     assert_eq!(log.cuts, 14);
     let reset = log.marks.iter().position(|mark| mark.2 == 1).unwrap();
@@ -400,6 +408,46 @@ fn a_reader_made_from_the_document_finds_what_was_written() {
     assert!(behind[1..].iter().all(|mark| *mark == (5, 1000, 2)));
     assert_eq!(log.start, (5, 1000));
     assert_eq!(log.entries, expected);
+}
+
+/// Each change of the disk fails once, over the end of a segment and into the next: among the places is the one where the
+/// segment is sealed and the next one not begun.
+#[test]
+fn a_reader_made_from_the_document_finds_what_a_process_wrote_that_followed_a_failed_one() {
+    let dir = Path::new("/data");
+    for nth in 1.. {
+        let vfs = SimVfs::new();
+        let (mut engine, _) = Engine::open(std::sync::Arc::new(vfs.clone()), dir, options()).unwrap();
+        let mut writes = Writes::default();
+        let mut last = 0;
+        let mut append = |engine: &mut Engine, last: &mut u64| {
+            engine.append(&writes.append(1, *last + 1, 1, 3000))?;
+            engine.flush()?;
+            *last += 1;
+            Ok::<(), raft_wal::WalError>(())
+        };
+        while last < 15 {
+            append(&mut engine, &mut last).unwrap();
+        }
+        vfs.fail_change(nth, Fault::Error);
+        let failed = (15..25).any(|_| append(&mut engine, &mut last).is_err());
+        drop(engine);
+        let vfs = vfs.crash_process();
+        let (mut engine, report) = Engine::open(std::sync::Arc::new(vfs.clone()), dir, options()).unwrap();
+        assert!(report.recovered.last.0 >= last, "{nth}");
+        last = report.recovered.last.0;
+        while last < 50 {
+            append(&mut engine, &mut last).unwrap();
+        }
+        engine.close().unwrap();
+        let (log, number) = read(&vfs, dir);
+        assert!(log.entries.keys().copied().eq(1..=50), "{nth}: {:?}", log.entries.keys());
+        assert!(number > 2);
+        if !failed {
+            assert!(nth > 20, "only {nth} places");
+            break;
+        }
+    }
 }
 
 /// Section 8.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raft_core::{LogId, LogIndex, WriteId};
 use raft_wal::{
-    Wal, WalError,
+    Engine, Wal, WalError,
     vfs::{OsVfs, Vfs as _},
 };
 use tempfile::tempdir;
@@ -107,6 +107,49 @@ fn a_failure_beside_the_log_is_final_for_the_log() {
         assert!(wal.close().is_err());
         let (_, report) = Wal::open(dir.path(), options()).unwrap();
         assert_eq!(report.recovered.last, LogIndex(100));
+    }
+}
+
+/// A former segment whose wiping or sync fails while it becomes a segment again: the disk fails, although a new file
+/// would do.
+#[test]
+fn a_failure_under_a_spare_is_final() {
+    for kind in ["write", "sync", "dir_sync", "rename"] {
+        let mut nth = 0;
+        loop {
+            nth += 1;
+            let dir = tempdir().unwrap();
+            let plan = Arc::new(Plan::default());
+            let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+            let (mut engine, _) = Engine::open(vfs, dir.path(), options()).unwrap();
+            let mut writes = Writes::default();
+            write(&mut engine, &writes.append(1, 1, 40, 5000));
+            write(&mut engine, &writes.mark(1, LogId::new(1, 40), false, false));
+            let (counter, fail) = match kind {
+                "write" => (&plan.writes, &plan.fail_write),
+                "sync" => (&plan.syncs, &plan.fail_sync),
+                "dir_sync" => (&plan.dir_syncs, &plan.fail_dir_sync),
+                _ => (&plan.renames, &plan.fail_rename),
+            };
+            fail.store(counter.load(Ordering::SeqCst) + nth, Ordering::SeqCst);
+            let mut durable = 40;
+            let mut outcome = engine.compact(LogIndex(40));
+            while outcome.is_ok() && durable < 80 {
+                outcome = engine
+                    .append(&writes.append(1, durable + 1, 5, 5000))
+                    .and_then(|()| engine.flush().map(drop));
+                let was_reached = counter.load(Ordering::SeqCst) >= fail.load(Ordering::SeqCst);
+                assert_eq!(outcome.is_err(), was_reached, "{kind} {nth}: {outcome:?}");
+                durable += if outcome.is_ok() { 5 } else { 0 };
+            }
+            let Err(error) = outcome else { break };
+            assert!(matches!(error, WalError::Io { .. }), "{kind} {nth}: {error}");
+            assert!(engine.flush().is_err(), "{kind} {nth}: Ok after a failure");
+            drop(engine);
+            let (_, report) = open(dir.path());
+            assert!(report.recovered.last >= LogIndex(durable), "{kind} {nth}");
+        }
+        assert!(nth > 3, "{kind}: only {nth} places");
     }
 }
 
