@@ -247,7 +247,11 @@ impl<S: StateMachine> Node<S> {
         let raft = Raft::new(core_config, recovered, clock.now()).map_err(StartError::Core)?;
         transport.set_conf_index(raft.conf_id().index);
         transport.set_peers(peer_infos(raft.conf(), config.id));
-        let limits = Limits { snapshot_log_bytes: config.snapshot_log_bytes, ..Limits::default() };
+        let limits = Limits {
+            snapshot_log_bytes: config.snapshot_log_bytes,
+            successor_heard_ms: config.heartbeat_ms.saturating_mul(7) / 2,
+            ..Limits::default()
+        };
         let counts = Arc::new(Counts::default());
         let published = Published::new(Inspection::of(&raft));
         let replica = Replica::new(raft, limits, machine.position().last.index, snapshot_bytes);

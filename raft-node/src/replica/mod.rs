@@ -45,6 +45,9 @@ const FORMER_LEADER_MS: u64 = 250;
 pub struct Limits {
     /// How long a request waits for a leader: covers an election.
     pub leader_wait_ms: u64,
+    /// A voter that was heard no later than this ago may take over from a leader that leaves: three heartbeats and a
+    /// little.
+    pub successor_heard_ms: u64,
     /// After this long without an outcome a command's outcome is unknown.
     pub request_timeout_ms: u64,
     /// Requests that may wait for a leader.
@@ -61,6 +64,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             leader_wait_ms: 2000,
+            successor_heard_ms: 350,
             request_timeout_ms: 10_000,
             waiting_max: 65_536,
             forwards_max: 65_536,
@@ -69,9 +73,6 @@ impl Default for Limits {
         }
     }
 }
-
-/// A voter that was heard no later than this ago may take over: three heartbeats and a little.
-const SUCCESSOR_HEARD_MS: u64 = 350;
 
 /// One node's decisions.
 #[derive(Debug)]
@@ -153,7 +154,7 @@ impl<W, R> Replica<W, R> {
         let voters = &self.raft.conf().voters;
         let peers =
             self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
-        let answered_lately = |heard_at: Instant| now.instant <= heard_at.plus_millis(SUCCESSOR_HEARD_MS);
+        let answered_lately = |heard_at: Instant| now.instant <= heard_at.plus_millis(self.limits.successor_heard_ms);
         let rank =
             |peer: &raft_core::PeerStatus| (answered_lately(peer.heard_at), peer.matched, peer.heard_at);
         peers.max_by_key(|(_, peer)| rank(peer)).map(|(id, _)| id)
