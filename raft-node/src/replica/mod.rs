@@ -154,7 +154,8 @@ impl<W, R> Replica<W, R> {
         let voters = &self.raft.conf().voters;
         let peers =
             self.raft.peers().into_iter().filter(|(id, _)| voters.contains(id) && *id != self.raft.id());
-        let answered_lately = |heard_at: Instant| now.instant <= heard_at.plus_millis(self.limits.successor_heard_ms);
+        let answered_lately =
+            |heard_at: Instant| now.instant <= heard_at.plus_millis(self.limits.successor_heard_ms);
         let rank =
             |peer: &raft_core::PeerStatus| (answered_lately(peer.heard_at), peer.matched, peer.heard_at);
         peers.max_by_key(|(_, peer)| rank(peer)).map(|(id, _)| id)
