@@ -101,8 +101,11 @@ impl Raft {
     pub(crate) fn halt(&mut self, reason: HaltReason) {
         self.end_role();
         self.halted = Some(reason);
-        self.shared.out.messages.clear();
-        self.shared.out.events.push(Event::Halted(reason));
+        let out = &mut self.shared.out;
+        out.messages.clear();
+        out.fetches.clear();
+        out.compact = None;
+        out.events.push(Event::Halted(reason));
     }
 
     /// Fails the reads that were bound to the role.

@@ -340,10 +340,18 @@ impl Disk {
         }
     }
 
-    /// Damages the log while no process runs. Whether it had anything to lose.
-    pub(super) fn damage(&mut self, random: &mut Random) -> bool {
+    /// Damages the log while no process runs. Whether it had anything to lose: `node` does not start if it would find
+    /// itself the only voter, as it may have been once (D1), so that is not done.
+    pub(super) fn damage(&mut self, node: NodeId, random: &mut Random) -> bool {
         self.keep(self.cached.len());
-        self.durable.damage(random)
+        let whole = self.durable.clone();
+        let damaged = self.durable.damage(random);
+        let conf = &self.durable.log.conf().1;
+        if damaged && !conf.is_joint() && conf.voters.iter().eq([&node]) {
+            self.durable = whole;
+            return false;
+        }
+        damaged
     }
 
     fn stop(&mut self) {
@@ -426,6 +434,20 @@ mod tests {
             seen[count(recovered.last.0)] = true;
         }
         assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn damage_leaves_nobody_alone() {
+        let alone = |node: NodeId| {
+            let conf = ConfState::of_voters([(NodeId(1), crate::Member::default())]);
+            let mut disk = Disk::founded(conf, Incarnation(1));
+            disk.write(write(1, None, vec![entry(1, 1), entry(1, 2)]));
+            disk.begin_sync(usize::MAX);
+            disk.end_sync();
+            (disk.damage(node, &mut Random::new(1)), disk.durable.promised())
+        };
+        assert_eq!(alone(NodeId(1)), (false, None));
+        assert_eq!(alone(NodeId(2)), (true, Some(LogId::new(1, 2))));
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl Sim {
         if self.is_up(n) {
             self.crash(n, true);
         }
-        if self.disks[n].damage(&mut self.random) {
+        if self.disks[n].damage(id(n), &mut self.random) {
             self.coverage.hit(Mark::LogDamaged);
             if !majority {
                 self.coverage.hit(Mark::ManyDamaged);

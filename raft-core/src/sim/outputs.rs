@@ -27,8 +27,9 @@ impl Sim {
         }
         if let Some((rule, asker)) = self.nodes[n].owes.take() {
             let term = self.ghost.members[n].term;
+            // News of this very moment may not have reached it.
             if self.ghost.is_settled(n, self.disks[n].durable.hard_state)
-                && self.nodes[n].told <= self.agenda.now()
+                && self.nodes[n].told < self.agenda.now()
             {
                 let messages = ready.as_ref().map_or(&[][..], |ready| &ready.messages);
                 answered(rule, id(n), asker, term, messages)?;

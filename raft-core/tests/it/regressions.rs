@@ -154,3 +154,26 @@ fn a_snapshot_of_nothing_is_neither_asked_for_nor_sent() {
     cluster.settle();
     assert!(!cluster.sent.iter().any(|message| matches!(message.body, Body::InstallSnapshot { .. })));
 }
+
+// Fuzzing: a node that had halted still had its log dropped and old entries loaded.
+#[test]
+fn a_halted_node_hands_out_no_work() {
+    let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    led_by_one(&mut cluster);
+    let last = cluster.node(3).applied.last().unwrap().id;
+    let (conf_id, members) = cluster.raft(3).conf_at(last.index);
+    let meta = SnapshotMeta { last, time: Timestamp(0), conf: members.clone(), conf_id };
+    cluster.isolate(3);
+    cluster.node_mut(3).disk_stuck = true;
+    cluster.handle(3, Input::SnapshotTaken(Box::new(meta))).unwrap();
+    cluster.carry_out(3);
+    let mark = cluster.node(3).writes[0].id;
+    cluster.handle(3, Input::Persisted(mark)).unwrap();
+    let (term, entries) = (cluster.raft(3).term().next(), raft_core::Entries::EMPTY);
+    let (prev, commit) = (LogId { term, ..last }, LogIndex(0));
+    let contradiction = Body::AppendEntries { epoch: Epoch(1), round: Round(1), prev, commit, entries };
+    cluster.inject(2, 3, term.0, contradiction).unwrap();
+    assert!(cluster.raft(3).halted().is_some());
+    let ready = cluster.node_mut(3).raft.take_ready().unwrap();
+    assert_eq!((ready.compact, ready.fetches.len(), ready.messages.len()), (None, 0, 0));
+}

@@ -1,6 +1,6 @@
 //! What a leader sends to whom and when, told by what arrives.
 
-use raft_core::{Input, LogIndex, NodeId};
+use raft_core::{AppendOutcome, Body, Epoch, Input, LogIndex, NodeId, Round, StepError, Timestamp};
 
 use crate::cluster::Cluster;
 
@@ -32,4 +32,27 @@ fn a_new_connection_has_what_was_in_flight_sent_again_at_once() {
     cluster.handle(1, Input::PeerConnected(NodeId(3))).unwrap();
     cluster.settle();
     assert_eq!(matched(&cluster, 3), lost);
+}
+
+// P1: neither a round that has not begun nor an entry that is not there can have been answered.
+#[test]
+fn an_answer_to_what_was_never_sent_is_refused() {
+    let mut cluster = led_by_one();
+    let (term, last) = (cluster.raft(1).term().0, cluster.raft(1).last().index);
+    let heartbeat = cluster.sent.iter().rev().find_map(|message| match message.body {
+        Body::Heartbeat { epoch, round, .. } if message.to == NodeId(3) => Some((epoch, round)),
+        _ => None,
+    });
+    let (epoch, round): (Epoch, Round) = heartbeat.unwrap();
+    let later = Round(round.0 + 100);
+    let clock = Timestamp(0);
+    for (round, index, fits) in [(round, last, true), (later, last, false), (round, last.next(), false)] {
+        let beat = Body::HeartbeatReply { epoch, round, matched: index, clock };
+        let append = Body::AppendReply { epoch, round, outcome: AppendOutcome::Matched(index) };
+        for answer in [beat, append] {
+            let outcome = cluster.inject(3, 1, term, answer);
+            let refused = matches!(outcome, Err(StepError::BadMessage(_)));
+            assert_eq!((outcome.is_ok(), refused), (fits, !fits), "{round:?} {index}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ mod steps;
 use std::collections::{BTreeMap, VecDeque};
 
 use raft_core::{
-    Apply, ConfState, Config, Fetch, HardState, Incarnation, Input, Instant, Lease, LogIndex, Message,
+    Apply, Body, ConfState, Config, Fetch, HardState, Incarnation, Input, Instant, Lease, LogIndex, Message,
     NodeId, Now, PRIORITY_MAX, Raft, ReadToken, Recovered, SnapshotMeta, StartError, StartNumber, Term,
     Timestamp,
 };
@@ -42,6 +42,8 @@ struct World {
     /// A read that was asked for, and the least index it may be answered with.
     reads: BTreeMap<ReadToken, LogIndex>,
     tokens: u64,
+    /// Inputs since its work was taken.
+    gathered: u32,
     witness: Witness,
 }
 
@@ -91,6 +93,7 @@ impl World {
             snapshots: Vec::new(),
             reads: BTreeMap::new(),
             tokens: 0,
+            gathered: 0,
             witness,
         }
     }
@@ -101,8 +104,9 @@ impl World {
     }
 
     fn tell_at(&mut self, now: Now, input: Input) {
-        let before = View::of(&self.raft);
+        let before = View { fits: fits(&self.raft, &input), ..View::of(&self.raft) };
         let outcome = self.raft.handle(now, input.clone());
+        self.gathered += 1;
         self.witness.told(&self.raft, &self.disk, &before, &input, &outcome);
         if let (Input::Message(message), Ok(())) = (&input, &outcome) {
             self.was_told.push(message.clone());
@@ -124,6 +128,12 @@ impl World {
     fn forge(&self) -> Forge<'_> {
         Forge { raft: &self.raft, heard: &self.heard }
     }
+}
+
+/// Whether an append follows what the core has; what is committed here, every leader has.
+fn fits(raft: &Raft, input: &Input) -> bool {
+    let Input::Message(Message { body: Body::AppendEntries { prev, .. }, .. }) = input else { return false };
+    prev.index <= raft.commit() || raft.term_at(prev.index) == Some(prev.term)
 }
 
 impl Crash {

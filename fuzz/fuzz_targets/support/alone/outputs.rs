@@ -55,6 +55,7 @@ impl World {
             self.disk.compact(index);
         }
         self.witness.taken = View::of(&self.raft);
+        self.gathered = 0;
     }
 
     fn write(&mut self, write: Write) {
@@ -75,6 +76,12 @@ impl World {
                 !mark.resets_log || at.index > taken.commit,
                 "N1: {at} replaces a log committed to {}",
                 taken.commit
+            );
+            // With several inputs since, it is not known what the log was when the snapshot came.
+            let holds = self.disk.told.term(at.index) == Some(at.term);
+            assert!(
+                self.gathered > 1 || mark.resets_log != holds,
+                "N2: {mark:?} of a log that ends at {last}"
             );
             self.snapshots.push(mark.meta.clone());
         }

@@ -23,7 +23,9 @@ pub struct View {
     pub conf: ConfState,
     pub transfer: Option<NodeId>,
     pub halted: Option<HaltReason>,
-    deadline: Option<Instant>,
+    /// Whether the append that it is told next follows what it has.
+    pub fits: bool,
+    pub deadline: Option<Instant>,
 }
 
 impl View {
@@ -40,6 +42,7 @@ impl View {
             conf: raft.conf().clone(),
             transfer: raft.transfer_target(),
             halted: raft.halted(),
+            fits: false,
             deadline: raft.next_deadline(),
         }
     }
@@ -102,7 +105,7 @@ impl Witness {
         let after = View::of(raft);
         assert_eq!(raft.check(), Ok(()), "by {input:?}");
         if let Err(error) = outcome {
-            let same = View { deadline: before.deadline, ..after.clone() };
+            let same = View { deadline: before.deadline, fits: before.fits, ..after.clone() };
             assert_eq!(same, *before, "refused with {error}, and yet changed by {input:?}");
             assert_eq!(*error == StepError::Halted, after.halted.is_some(), "{error}");
             return;
@@ -170,9 +173,10 @@ impl Witness {
                 told(&mut self.acked, *index);
             }
             Body::HeartbeatReply { matched, .. } => told(&mut self.acked, *matched),
-            Body::AppendEntries { prev, entries, .. } => {
+            Body::AppendEntries { prev, entries, .. } if before.fits => {
                 told(&mut self.verified, prev.index.plus(entries.len() as u64))
             }
+            Body::AppendEntries { .. } => assert_eq!(raft.last(), before.last, "L5: {message:?} was taken"),
             Body::Heartbeat { prev, .. } => told(&mut self.verified, prev.index),
             Body::InstallSnapshot { meta, .. } => told(&mut self.verified, meta.last.index),
             _ => {}
