@@ -384,7 +384,7 @@ impl Reader<'_> {
             } else {
                 hole = Some(Hole { offset: scan.end, kind: CorruptionKind::Chain, last: None });
             }
-        } else if hole.is_none() && !check_all && !next.repair {
+        } else if hole.is_none() && !next.repair {
             self.notes.push(corruption(
                 &path,
                 length.saturating_sub(TRAILER_BYTES as u64),

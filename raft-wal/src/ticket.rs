@@ -129,8 +129,10 @@ mod tests {
         let waker = Waker::from(Arc::clone(&count));
         let mut context = Context::from_waker(&waker);
         assert!(Pin::new(&mut ticket).poll(&mut context).is_pending());
+        assert!(!ticket.is_done());
         completion.complete(Ok(())).expect("somebody waits").wake();
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert!(ticket.is_done());
         assert!(matches!(Pin::new(&mut ticket).poll(&mut context), Poll::Ready(Ok(()))));
         drop(completion);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);

@@ -188,3 +188,48 @@ pub(crate) fn lock_existing(
     }
     open::lock(vfs, dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use raft_core::{ClusterId, ConfState, Incarnation, Member, NodeId};
+
+    use super::*;
+    use crate::{
+        Engine, Options,
+        vfs::sim::{Call, Fault, SimVfs},
+    };
+
+    /// A log of node 1 in cluster 7.
+    fn log() -> (SimVfs, &'static Path) {
+        let (vfs, dir) = (SimVfs::new(), Path::new("/data"));
+        let founding = ConfState::of_voters([(NodeId(1), Member::default())]);
+        let options = Options::new(ClusterId(7), NodeId(1), founding);
+        let (engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options).unwrap();
+        engine.close().unwrap();
+        (vfs, dir)
+    }
+
+    #[test]
+    fn an_identity_of_another_node_or_cluster_is_told() {
+        for (node, cluster, fits) in
+            [(1, Some(7), true), (1, None, true), (1, Some(8), false), (2, Some(7), false), (2, None, false)]
+        {
+            let (vfs, dir) = log();
+            let mut identity = Identity::new(NodeId(node), Incarnation(5));
+            identity.cluster = cluster.map(ClusterId);
+            identity.store(&vfs, dir).unwrap();
+            let report = verify(&vfs, dir).unwrap();
+            assert_eq!(report.verdict == Verdict::Clean, fits, "{node} {cluster:?}: {:?}", report.verdict);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_listed_is_no_proof_that_it_is_another_one() {
+        let (vfs, dir) = log();
+        vfs.fail_call(Call::List, 1, Fault::Error);
+        assert!(matches!(verify(&vfs, dir), Err(WalError::Io { .. })));
+        assert!(matches!(verify(&vfs, Path::new("/other")), Err(WalError::NotADataDirectory { .. })));
+    }
+}

@@ -5,7 +5,7 @@ use raft_core::{ConfState, Incarnation, Member, NodeId, Timestamp};
 use super::{format::CHUNK_BYTES, *};
 use crate::vfs::{
     OsVfs,
-    sim::{Fault, SimVfs},
+    sim::{Call, Fault, SimVfs},
 };
 
 const CLUSTER: ClusterId = ClusterId(77);
@@ -237,6 +237,20 @@ fn only_older_snapshots_are_removed() {
     assert_eq!(remove_older(&OsVfs, dir.path(), LogId::new(2, 5)).unwrap(), 1);
     assert_eq!(list(&OsVfs, dir.path()).unwrap(), [LogId::new(2, 5), LogId::new(2, 9)]);
     assert_eq!(remove_older(&OsVfs, dir.path(), LogId::new(2, 5)).unwrap(), 0);
+}
+
+#[test]
+fn a_removal_is_durable_and_one_of_nothing_costs_no_sync() {
+    let (vfs, dir) = (SimVfs::new(), Path::new("/data"));
+    vfs.create_dir_all(dir).unwrap();
+    for index in [3, 5] {
+        SnapshotWriter::create(Arc::new(vfs.clone()), dir, CLUSTER, &meta(index)).unwrap().finish().unwrap();
+    }
+    for (removed, syncs) in [(1, 1), (0, 0)] {
+        let before = vfs.calls(Call::SyncDir);
+        assert_eq!(remove_older(&vfs, dir, LogId::new(2, 5)).unwrap(), removed);
+        assert_eq!(vfs.calls(Call::SyncDir) - before, syncs);
+    }
 }
 
 #[test]

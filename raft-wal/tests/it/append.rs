@@ -5,7 +5,7 @@ use std::sync::Arc;
 use raft_core::{LogId, LogIndex, NodeId, SessionSeq, Term, TermRun};
 use raft_wal::{
     Engine, WalError, layout,
-    vfs::{OsVfs, Vfs as _},
+    vfs::{OsVfs, Vfs as _, sim::SimVfs},
 };
 use tempfile::tempdir;
 
@@ -413,6 +413,41 @@ fn a_large_batch_ends_with_a_page() {
     let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
     assert_eq!((report.torn, report.damaged), (None, None));
     assert_eq!(contents(&engine), before);
+}
+
+/// Each term takes room in the footer, as each entry does.
+#[test]
+fn a_segment_whose_entries_are_all_of_different_terms_has_room_for_its_footer() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    let all: Vec<_> = (1..=2000).map(|n| entry(n, n, 0)).collect();
+    write(&mut engine, &writes.next(2000, all.clone()));
+    assert!(engine.stats().segments > 2);
+    assert_eq!(contents(&engine), all);
+    drop(engine);
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.damaged, report.rebuilt), (None, Vec::new()));
+    assert_eq!(report.recovered.term_runs.len(), 2000);
+    assert_eq!(contents(&engine), all);
+}
+
+/// A long read takes a piece at a time into memory, and leaves out what was cut.
+#[test]
+fn entries_are_read_in_pieces() {
+    let (vfs, dir) = (SimVfs::new(), std::path::Path::new("/data"));
+    let options = raft_wal::Options { segment_bytes: 8 << 20, entry_bytes_max: 1 << 20, ..options() };
+    let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options).unwrap();
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 3, 1000));
+    write(&mut engine, &writes.append(1, 4, 3, 200_000));
+    write(&mut engine, &writes.cut(2, 3, 4, 40, 100_000));
+    let before = vfs.reads();
+    assert_eq!(contents(&engine).len(), 43);
+    let (reads, bytes) = (vfs.reads().0 - before.0, vfs.reads().1 - before.1);
+    // What was cut, 600 kB; and ten entries of 100 kB are a megabyte.
+    assert!((5..10).contains(&reads), "{reads} reads");
+    assert!((4_000_000..4_100_000).contains(&bytes), "{bytes} bytes");
 }
 
 /// The check of all records reads sealed segments in pieces; a record may be larger than one, or lie across two.

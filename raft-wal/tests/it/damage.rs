@@ -100,6 +100,63 @@ fn a_refilled_hole_is_forgotten_only_once_the_promise_is_kept() {
     assert_eq!(contents(&engine), expect(|_| 1, 1..=9, 100));
 }
 
+/// Entries of 3000 bytes and a mark in the first of three segments.
+fn large_log() -> TempDir {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 5, 3000));
+    snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, 5));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 5), false, false));
+    for index in 6..=50 {
+        write(&mut engine, &writes.append(1, index, 1, 3000));
+    }
+    engine.close().unwrap();
+    assert!(segment(dir.path(), 3).exists());
+    dir
+}
+
+#[test]
+fn a_segment_without_its_footer_is_read_record_by_record_and_counted_once() {
+    let dir = large_log();
+    assert_eq!(verify(&OsVfs, dir.path()).unwrap().entries, 50);
+    patch(&segment(dir.path(), 2), |bytes| {
+        let trailer = bytes.len() - 64;
+        bytes[trailer] ^= 1;
+    });
+    let report = verify(&OsVfs, dir.path()).unwrap();
+    assert_eq!(report.entries, 50);
+    assert!(matches!(report.verdict, Verdict::Corrupt(Corruption { kind: CorruptionKind::Footer, .. })));
+}
+
+/// Bytes made to fit every checksum: what a header tells of the state is what the seal before told.
+#[test]
+fn a_header_that_contradicts_the_seal_before_it_is_no_witness_of_a_footer() {
+    let dir = large_log();
+    patch(&segment(dir.path(), 2), |bytes| {
+        for copy in [0, 2048] {
+            // The vote.
+            bytes[copy + 104 + 3 * 8] ^= 2;
+            let header = &bytes[copy..copy + 232];
+            let crc = crc32fast::hash(&[&header[..12], &header[16..]].concat());
+            bytes[copy + 12..copy + 16].copy_from_slice(&crc.to_le_bytes());
+        }
+    });
+    let report = verify(&OsVfs, dir.path()).unwrap();
+    assert!(matches!(report.verdict, Verdict::Corrupt(_)), "{:?}", report.verdict);
+    assert_eq!(report.entries, 50);
+}
+
+/// The segment in use begins with the newest mark. If that is lost, the footers tell where it stands.
+#[test]
+fn a_lost_repetition_of_the_mark_is_found_in_an_older_segment() {
+    let dir = large_log();
+    patch(&segment(dir.path(), 3), |bytes| bytes[4096 + 33] ^= 1);
+    let (_, report) = open(dir.path());
+    assert!(report.damaged.is_some());
+    assert_eq!(report.recovered.snapshot, meta(LogId::new(1, 5)));
+}
+
 /// The mark that reset the log is lost, and what stands behind it tells where the log starts: what lies before that, a
 /// configuration among it, is no longer part of it.
 #[test]

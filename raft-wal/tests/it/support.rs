@@ -155,6 +155,8 @@ pub(crate) struct Plan {
     pub(crate) fail_rename: AtomicU64,
     /// Allocations fail for want of space while this is not 0.
     pub(crate) full: AtomicU64,
+    /// How many did.
+    pub(crate) refused: AtomicU64,
     /// Opening this file is refused, as to somebody without permission.
     pub(crate) denied: Mutex<Option<PathBuf>>,
 }
@@ -216,6 +218,7 @@ impl VfsFile for FailingFile {
     }
     fn allocate(&self, length: u64) -> io::Result<()> {
         if self.plan.full.load(Ordering::SeqCst) != 0 {
+            self.plan.refused.fetch_add(1, Ordering::SeqCst);
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.file.allocate(length)

@@ -50,6 +50,9 @@ fn the_observer_is_told_the_last_durable_write_of_each_batch() {
         last = next;
     }
     assert_eq!(wal.read(LogIndex(50), LogIndex(50), 1).unwrap().len(), 1);
+    // Before whoever waits for the write.
+    wal.submit(writes.append(1, 51, 1, 10)).wait().unwrap();
+    assert_eq!(told.try_recv().unwrap().unwrap(), WriteId(51));
 }
 
 #[test]
@@ -243,6 +246,13 @@ fn a_full_disk_is_waited_for() {
         std::thread::yield_now();
     }
     assert!(wal.inflight_bytes() > 0);
+    // It is asked again now and then, not all the time.
+    let (start, refused) = (std::time::Instant::now(), plan.refused.load(Ordering::SeqCst));
+    while plan.refused.load(Ordering::SeqCst) < refused + 3 {
+        assert!(start.elapsed() < SOON, "it is not asked again");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(start.elapsed() >= Duration::from_millis(200), "asked three times within {:?}", start.elapsed());
     plan.full.store(0, Ordering::SeqCst);
     for ticket in tickets {
         ticket.wait().unwrap();
