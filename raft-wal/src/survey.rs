@@ -323,12 +323,7 @@ impl Reader<'_> {
     }
 
     /// A segment in the middle: by its footer if that fits, else record by record.
-    fn load(
-        &mut self,
-        number: u64,
-        next: &SegmentHeader,
-        check_all: bool,
-    ) -> Result<Option<Loaded>, WalError> {
+    fn load(&mut self, number: u64, next: &SegmentHeader) -> Result<Option<Loaded>, WalError> {
         let path = self.path(number);
         if !self.names.segments.contains_key(&number) {
             return Ok(None);
@@ -353,7 +348,7 @@ impl Reader<'_> {
             let segment = Segment { file, index };
             return Ok(Some(Loaded { header, segment, mark: None, hole: None, taken_to }));
         }
-        self.by_records(file, header, next, check_all).map(Some)
+        self.by_records(file, header, next).map(Some)
     }
 
     /// A segment in the middle, record by record.
@@ -362,7 +357,6 @@ impl Reader<'_> {
         file: Arc<SegmentFile>,
         header: SegmentHeader,
         next: &SegmentHeader,
-        check_all: bool,
     ) -> Result<Loaded, WalError> {
         let (path, length) = (file.path.clone(), file.bytes);
         let (_, bytes) = self.read_all(&path)?;
@@ -414,7 +408,7 @@ impl Reader<'_> {
                     let next = loaded.get(&(number + 1)).and_then(Option::as_ref);
                     let missing = SegmentHeader { number: number + 1, repair: true, ..header };
                     let next = next.map_or(missing, |next| next.header);
-                    let again = self.by_records(file, header, &next, true)?;
+                    let again = self.by_records(file, header, &next)?;
                     loaded.insert(number, Some(again));
                 }
             }
@@ -479,7 +473,7 @@ impl Reader<'_> {
             return Err(WalError::corrupt(&path, 0, CorruptionKind::Record));
         }
         for number in (state.first_segment..tail_number).rev() {
-            let segment = self.load(number, &next, check_all)?;
+            let segment = self.load(number, &next)?;
             match &segment {
                 Some(segment) => next = segment.header,
                 // Whatever lies before a missing segment still has to fit the log's beginning.
