@@ -375,7 +375,7 @@ impl Engine {
     /// where the log ends.
     pub(crate) fn continue_in_new_segment(&mut self, promised: LogId) -> Result<(), WalError> {
         let number = self.current.file.number + 1;
-        let prepared = Job { number, bytes: self.options.segment_bytes, spare: None }
+        let prepared = Job { number, bytes: self.options.segment_bytes, spare: None, beside_appends: false }
             .run(&*self.vfs, &self.dir)
             .map_err(|error| self.poison(error))?;
         let last = self.log.read().unwrap_or_else(PoisonError::into_inner).last;
@@ -406,7 +406,7 @@ impl Engine {
     }
 
     /// The next segment to prepare, if none is ready.
-    pub(crate) fn job(&mut self) -> Option<Job> {
+    pub(crate) fn job(&mut self, beside_appends: bool) -> Option<Job> {
         if self.next.is_some() {
             return None;
         }
@@ -414,11 +414,12 @@ impl Engine {
             number: self.current.file.number + 1,
             bytes: self.options.segment_bytes,
             spare: self.spares.pop(),
+            beside_appends,
         })
     }
 
     fn prepare_here(&mut self) -> Result<(), WalError> {
-        let Some(job) = self.job() else { return Ok(()) };
+        let Some(job) = self.job(false) else { return Ok(()) };
         match job.run(&*self.vfs, &self.dir) {
             Ok(prepared) => {
                 self.full = false;

@@ -367,7 +367,7 @@ impl Writer {
         if self.preparing || engine.full || engine.refuse_if_unusable().is_err() {
             return;
         }
-        if let Some(job) = engine.job() {
+        if let Some(job) = engine.job(true) {
             self.preparing = self.send(Chore::Prepare(job));
             if let Some(sealed) = &self.sealed {
                 // A new segment is wanted because the one before is sealed. Without a scrub nothing is lost at once.

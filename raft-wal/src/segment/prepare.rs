@@ -16,9 +16,10 @@ use crate::{
 
 /// Zeroes are written in pieces: the page cache makes its folios as large as a write. With larger ones the appends that
 /// change parts of them are dearer (by 4 % with 1 MiB), with smaller ones random reads are (by 60 % with 64 KiB).
+///
+/// Beside appends each is synced by itself: an append that syncs meanwhile waits behind it. Behind four of them the slowest appends (p99.9)
+/// took 2.8 ms instead of 1.2; every hundredth took 0.57 ms instead of 0.7.
 const PIECE_BYTES: u64 = 256 << 10;
-/// So often they are synced, so that an append's own sync waits behind 1 MiB of them at most.
-const SYNC_EVERY_PIECES: u64 = 4;
 
 /// A segment to make ready. Plain data: may be carried out on another thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub(crate) struct Job {
     pub(crate) bytes: u64,
     /// The spare file to use, if there is one.
     pub(crate) spare: Option<u64>,
+    /// Appends go on meanwhile and are not to wait long behind this.
+    pub(crate) beside_appends: bool,
 }
 
 /// A segment that is ready.
@@ -101,17 +104,15 @@ impl Job {
         file.allocate(self.bytes)?;
         let zeroes = vec![0; usize::try_from(PIECE_BYTES.min(self.bytes)).unwrap_or(HEADER_BYTES)];
         let mut at = 0;
-        let mut pieces = 0;
         while at < self.bytes {
             let length = (self.bytes - at).min(zeroes.len() as u64);
             file.write_at(&zeroes[..usize::try_from(length).unwrap_or(zeroes.len())], at)?;
             at += length;
-            pieces += 1;
-            if pieces % SYNC_EVERY_PIECES == 0 {
+            if self.beside_appends || at == self.bytes {
                 file.sync_data()?;
             }
         }
-        file.sync_data()
+        Ok(())
     }
 }
 
