@@ -160,8 +160,10 @@ impl Follower {
             self.verified = self.verified.max(last.index);
             shared.commit_to(last.index);
         } else {
-            let sure = self.verified.max(shared.commit);
-            shared.install(meta.clone(), sure);
+            // A snapshot that contradicts what the leader verified is a leader's that contradicts itself: only what is
+            // committed is sure then.
+            let verified = if last.index > self.verified { self.verified } else { LogIndex::ZERO };
+            shared.install(meta.clone(), verified.max(shared.commit));
             self.verified = last.index;
         }
         let matched = shared.commit;

@@ -2,8 +2,8 @@
 //! change.
 
 use raft_core::{
-    Body, CampaignId, ConfChange, Epoch, Event, Input, LogId, LogIndex, NodeId, Round, SnapshotMeta, Term,
-    Timestamp,
+    Body, CampaignId, ConfChange, Entry, EntryKind, Epoch, Event, Input, LogId, LogIndex, NodeId, Round,
+    SnapshotMeta, Term, Timestamp,
 };
 
 use crate::cluster::{Cluster, conf};
@@ -176,4 +176,36 @@ fn a_halted_node_hands_out_no_work() {
     assert!(cluster.raft(3).halted().is_some());
     let ready = cluster.node_mut(3).raft.take_ready().unwrap();
     assert_eq!((ready.compact, ready.fetches.len(), ready.messages.len()), (None, 0, 0));
+}
+
+// L7, fuzzing: a leader sent a snapshot that contradicts what it had sent in the same term. The log ended with the snapshot then,
+// and what had been durable behind it still counted.
+#[test]
+fn what_a_snapshot_contradicts_does_not_count_as_durable() {
+    let mut cluster = Cluster::new(3);
+    led_by_one(&mut cluster);
+    cluster.isolate(3);
+    let (term, prev) = (cluster.raft(3).term(), cluster.raft(3).last());
+    let payload = bytes::Bytes::from_static(b"b");
+    let entry = |by: u64| Entry {
+        id: LogId { term, index: prev.index.plus(by) },
+        time: Timestamp(0),
+        session: None,
+        kind: EntryKind::Command,
+        checksum: Entry::checksum_of(&payload),
+        payload: payload.clone(),
+    };
+    let entries = (1..=3).map(entry).collect();
+    let (epoch, round) = (Epoch(1), Round(1));
+    let append = Body::AppendEntries { epoch, round, prev, commit: prev.index, entries };
+    cluster.inject(1, 3, term.0, append).unwrap();
+    cluster.carry_out(3);
+    assert_eq!(cluster.raft(3).durable(), prev.index.plus(3));
+    let last = LogId { term: Term(term.0 - 1), index: prev.index.plus(1) };
+    let meta = Box::new(SnapshotMeta { last, conf: conf(&[1, 2, 3]), ..SnapshotMeta::default() });
+    cluster.node_mut(3).disk_stuck = true;
+    cluster.inject(1, 3, term.0, Body::InstallSnapshot { epoch, round, meta }).unwrap();
+    assert_eq!(cluster.raft(3).last(), last);
+    assert_eq!(cluster.raft(3).durable(), prev.index, "not even the snapshot is");
+    assert_eq!(cluster.raft(3).check(), Ok(()));
 }
