@@ -375,7 +375,7 @@ impl Engine {
     /// where the log ends.
     pub(crate) fn continue_in_new_segment(&mut self, promised: LogId) -> Result<(), WalError> {
         let number = self.current.file.number + 1;
-        let prepared = Job { number, bytes: self.options.segment_bytes, spare: None, beside_appends: false }
+        let prepared = Job::alone(number, self.options.segment_bytes)
             .run(&*self.vfs, &self.dir)
             .map_err(|error| self.poison(error))?;
         let last = self.log.read().unwrap_or_else(PoisonError::into_inner).last;

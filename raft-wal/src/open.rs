@@ -106,7 +106,7 @@ impl Opening<'_> {
         for spare in names.spares.keys() {
             let _ = self.vfs.remove(&self.dir.join(layout::spare(*spare)));
         }
-        let job = Job { number: 1, bytes: self.options.segment_bytes, spare: None, beside_appends: false };
+        let job = Job::alone(1, self.options.segment_bytes);
         let prepared = job.run(&*self.vfs, self.dir)?;
         let mut salts = 0;
         let salt = salt(self.options.seed, &mut salts);
@@ -300,8 +300,7 @@ impl Opening<'_> {
         if !dirty && let Some(prepared) = self.prepared_next(names, number).filter(|_| length > 0) {
             return Ok(prepared);
         }
-        Job { number, bytes: self.options.segment_bytes, spare: None, beside_appends: false }
-            .run(&*self.vfs, self.dir)
+        Job::alone(number, self.options.segment_bytes).run(&*self.vfs, self.dir)
     }
 
     /// The next segment, if it is ready and of the size wanted.

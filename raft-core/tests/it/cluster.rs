@@ -178,6 +178,14 @@ impl Cluster {
         }
     }
 
+    /// Has node 1 lead, and everybody hear of it.
+    pub(crate) fn be_led_by_one(&mut self) {
+        self.wait_for_leader();
+        self.elect(1);
+        self.commit("a");
+        self.pass(200);
+    }
+
     pub(crate) fn now(&self) -> Now {
         Now { instant: Instant(self.now_ms * 1000), wall: Timestamp(1_700_000_000_000 + self.now_ms) }
     }

@@ -10,10 +10,7 @@ const ELECTION_MS: u64 = 1000;
 
 fn cluster() -> Cluster {
     let mut cluster = Cluster::new(3);
-    cluster.wait_for_leader();
-    cluster.elect(1);
-    cluster.commit("a");
-    cluster.pass(200);
+    cluster.be_led_by_one();
     cluster
 }
 

@@ -8,19 +8,12 @@ use raft_core::{
 
 use crate::cluster::{Cluster, conf};
 
-fn led_by_one(cluster: &mut Cluster) {
-    cluster.wait_for_leader();
-    cluster.elect(1);
-    cluster.commit("a");
-    cluster.pass(200);
-}
-
 // N2, seed 34 of three nodes: the mark of the own snapshot became durable while a received one had already moved the
 // log's start in memory but not on disk. The log was to drop what no snapshot on disk covered.
 #[test]
 fn the_mark_of_an_own_snapshot_drops_nothing_behind_it_though_a_received_one_is_under_way() {
     let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     let last = cluster.node(3).applied.last().unwrap().id;
     let (conf_id, members) = cluster.raft(3).conf_at(last.index);
     let own = SnapshotMeta { last, time: Timestamp(0), conf: members.clone(), conf_id };
@@ -52,7 +45,7 @@ fn the_mark_of_an_own_snapshot_drops_nothing_behind_it_though_a_received_one_is_
 #[test]
 fn an_answer_to_an_earlier_term_echoes_neither_epoch_nor_round() {
     let mut cluster = Cluster::new(3);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     let old = cluster.raft(1).term();
     cluster.elect(2);
     cluster.pass(200);
@@ -88,7 +81,7 @@ fn a_failed_fetch_that_nobody_wants_any_more_leaves_no_deadline_in_the_past() {
         config.tail_bytes_max = 200;
         config.append_bytes_max = 200;
     });
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     cluster.isolate(3);
     for command in 0..20 {
         cluster.commit(&format!("command {command}"));
@@ -122,7 +115,7 @@ fn a_failed_fetch_that_nobody_wants_any_more_leaves_no_deadline_in_the_past() {
 #[test]
 fn a_leader_whose_patience_to_depart_is_over_begins_no_transfer_though_its_disk_hangs() {
     let mut cluster = Cluster::new(3);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     cluster.lose = |message| matches!(message.body, Body::TimeoutNow);
     cluster.node_mut(1).disk_stuck = true;
     let to = ConfChange { voters: [NodeId(2), NodeId(3)].into(), ..ConfChange::default() };
@@ -147,7 +140,7 @@ fn a_stranger_is_not_told_that_it_left_before_anybody_could() {
 #[test]
 fn a_snapshot_of_nothing_is_neither_asked_for_nor_sent() {
     let mut cluster = Cluster::new(3);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     let (term, start) = (cluster.raft(1).term(), raft_core::StartNumber(7));
     let needs = Body::SnapshotNeeded { start, at_least: LogIndex(0) };
     assert!(cluster.inject(3, 1, term.0, needs).is_err());
@@ -159,7 +152,7 @@ fn a_snapshot_of_nothing_is_neither_asked_for_nor_sent() {
 #[test]
 fn a_halted_node_hands_out_no_work() {
     let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     let last = cluster.node(3).applied.last().unwrap().id;
     let (conf_id, members) = cluster.raft(3).conf_at(last.index);
     let meta = SnapshotMeta { last, time: Timestamp(0), conf: members.clone(), conf_id };
@@ -183,7 +176,7 @@ fn a_halted_node_hands_out_no_work() {
 #[test]
 fn what_a_snapshot_contradicts_does_not_count_as_durable() {
     let mut cluster = Cluster::new(3);
-    led_by_one(&mut cluster);
+    cluster.be_led_by_one();
     cluster.isolate(3);
     let (term, prev) = (cluster.raft(3).term(), cluster.raft(3).last());
     let payload = bytes::Bytes::from_static(b"b");

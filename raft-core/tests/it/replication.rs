@@ -7,10 +7,7 @@ use crate::cluster::Cluster;
 /// Three nodes led by 1, that have heard of each other lately.
 fn led_by_one() -> Cluster {
     let mut cluster = Cluster::new(3);
-    cluster.wait_for_leader();
-    cluster.elect(1);
-    cluster.commit("a");
-    cluster.pass(200);
+    cluster.be_led_by_one();
     cluster
 }
 

@@ -42,6 +42,11 @@ pub(crate) struct Prepared {
 }
 
 impl Job {
+    /// To make a new file while nobody appends.
+    pub(crate) fn alone(number: u64, bytes: u64) -> Job {
+        Job { number, bytes, spare: None, beside_appends: false }
+    }
+
     /// # Errors
     /// [`WalError::Full`] if there is no room: nothing is left behind, try again later.
     pub(crate) fn run(&self, vfs: &dyn Vfs, dir: &Path) -> Result<Prepared, WalError> {

@@ -176,8 +176,7 @@ impl VfsFile for OsFile {
 
     fn will_read(&self, offset: u64, length: u64) {
         let Some(length) = std::num::NonZeroU64::new(length) else { return };
-        // The kernel reads ahead 128 KiB at a time; told of all of it, the disk has many requests at once. A refusal
-        // changes nothing.
+        // Told of parts of many files, the disk has many requests at once. A refusal changes nothing.
         let _ = rustix::fs::fadvise(&self.file, offset, Some(length), Advice::WillNeed);
     }
 
@@ -215,6 +214,7 @@ fn close_to_others(dir: &Path) -> io::Result<()> {
 fn flags(flags: OFlags) -> i32 {
     flags.bits().cast_signed()
 }
+
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 const OTHERS_MASK: u32 = 0o077;
