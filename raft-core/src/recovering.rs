@@ -106,8 +106,9 @@ impl Leader {
             let next = after.index.min(shared.log.last().index).next();
             peer.reopen(start, next, epoch);
         }
-        // What it promised was never committed and will never come. An entry of this term settles that.
-        if promised > shared.log.last() {
+        // What it promised was never committed and will never come. An entry of this term settles that; while leadership is
+        // handed over nothing is appended, or the target would lack it (SAFETY X1). The peer asks again.
+        if promised > shared.log.last() && self.transfer.is_none() {
             self.append_noop(shared);
         }
     }

@@ -133,6 +133,27 @@ fn promises_that_were_never_committed_do_not_bind_for_ever() {
     assert_eq!(cluster.raft(3).last(), cluster.raft(leader).last());
 }
 
+// X1, found by `core_cluster`: the entry that settles a promise was appended though the target of a transfer had already
+// been told to campaign, and then lacked it.
+#[test]
+fn a_promise_is_not_settled_while_leadership_is_handed_over() {
+    let mut cluster = cluster(4);
+    cluster.isolate(2);
+    cluster.lose = |message| matches!(message.body, Body::TimeoutNow);
+    let now = cluster.now();
+    cluster.node_mut(1).raft.transfer_leadership(now, NodeId(2)).unwrap();
+    let (term, last) = (cluster.raft(1).term(), cluster.raft(1).last());
+    let start = raft_core::StartNumber(7);
+    let promised = LogId { term, index: LogIndex(last.index.0 + 3) };
+    let request = Body::Refill { start, after: LogId::new(1, 2), promised };
+    cluster.inject(3, 1, term.0, request.clone()).unwrap();
+    assert_eq!((cluster.raft(1).transfer_target(), cluster.raft(1).last()), (Some(NodeId(2)), last));
+    cluster.pass(1000);
+    assert_eq!(cluster.raft(1).transfer_target(), None);
+    cluster.inject(3, 1, term.0, request).unwrap();
+    assert_eq!(cluster.raft(1).last().index, last.index.next());
+}
+
 #[test]
 fn a_repeated_request_opens_no_second_epoch() {
     let mut cluster = cluster(4);
