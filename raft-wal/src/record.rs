@@ -500,4 +500,30 @@ mod tests {
             assert_eq!(stamp.checksum(4096, &bytes[..length], hole), parts.finalize(), "{length} bytes");
         }
     }
+
+    /// The bytes of one record, made to fit the checksum of its header after `change`.
+    fn record(encode: impl FnOnce(&mut Encoder<'_>), change: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, Stamp) {
+        let (mut buffer, mut chain, stamp) = (Vec::new(), 0, Stamp::new(7, 8));
+        encode(&mut Encoder { buffer: &mut buffer, base: 0, stamp, chain: &mut chain });
+        change(&mut buffer);
+        let header = usize::from(buffer[17]) * 8;
+        let checksum = stamp.checksum(0, &buffer[..header], 8);
+        buffer[8..12].copy_from_slice(&checksum.to_le_bytes());
+        (buffer, stamp)
+    }
+
+    // A later release may mean something by them that this one would get wrong.
+    #[test]
+    fn flags_that_are_not_known_and_fields_that_are_too_many_are_refused() {
+        let fits = |change: fn(&mut Vec<u8>)| {
+            let (bytes, stamp) = record(|encoder| encoder.cut(LogIndex(5)), change);
+            parse(&bytes, 0, 0, &stamp).is_ok()
+        };
+        assert!(fits(|_| {}));
+        assert!(!fits(|bytes| bytes[19] = 1));
+        assert!(!fits(|bytes| {
+            bytes[17] += 1;
+            bytes.extend([0; 8]);
+        }));
+    }
 }

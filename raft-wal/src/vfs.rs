@@ -105,3 +105,56 @@ pub fn read_exact_at(file: &dyn VfsFile, mut buffer: &mut [u8], mut offset: u64)
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Answers reads with these, then with the end of the file.
+    #[derive(Debug)]
+    struct Scripted(Mutex<Vec<io::Result<u8>>>);
+
+    impl VfsFile for Scripted {
+        fn read_at(&self, buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+            match self.0.lock().unwrap().pop() {
+                None => Ok(0),
+                Some(Ok(byte)) => {
+                    buffer[0] = byte;
+                    Ok(1)
+                }
+                Some(Err(error)) => Err(error),
+            }
+        }
+
+        fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn allocate(&self, _length: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_read_goes_on_after_a_signal_and_ends_with_any_other_error() {
+        let read = |answers: Vec<io::Result<u8>>| {
+            let mut bytes = [0; 2];
+            let file = Scripted(Mutex::new(answers.into_iter().rev().collect()));
+            read_exact_at(&file, &mut bytes, 0).map(|()| bytes).map_err(|error| error.kind())
+        };
+        let failed = |kind: io::ErrorKind| Err(io::Error::from(kind));
+        assert_eq!(read(vec![Ok(1), failed(io::ErrorKind::Interrupted), Ok(2)]), Ok([1, 2]));
+        assert_eq!(read(vec![Ok(1), failed(io::ErrorKind::Other), Ok(2)]), Err(io::ErrorKind::Other));
+        assert_eq!(read(vec![Ok(1)]), Err(io::ErrorKind::UnexpectedEof));
+    }
+}

@@ -38,3 +38,14 @@ fn the_figures_tell_how_long_the_syncs_took() {
     assert!(quantiles.iter().all(|quantile| (40..50).contains(quantile)), "{stats:?}");
     assert!(!stats.full);
 }
+
+#[test]
+fn salts_of_one_seed_differ_and_so_do_their_halves() {
+    let mut count = 0;
+    let salts: std::collections::BTreeSet<u128> = (0..100).map(|_| salt(7, &mut count)).collect();
+    assert_eq!(salts.len(), 100);
+    let halves: std::collections::BTreeSet<u128> =
+        salts.iter().flat_map(|salt| [salt >> 64, salt & u128::from(u64::MAX)]).collect();
+    assert_eq!(halves.len(), 200);
+    assert_ne!(salt(7, &mut 0), salt(8, &mut 0));
+}

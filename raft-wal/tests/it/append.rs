@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use raft_core::{LogId, LogIndex, NodeId, SessionSeq, Term, TermRun};
 use raft_wal::{
-    Engine, WalError, layout,
+    Dumped, Engine, WalError, dump, layout,
     vfs::{OsVfs, Vfs as _, sim::SimVfs},
 };
 use tempfile::tempdir;
@@ -475,4 +475,41 @@ fn records_of_every_size_are_verified_on_open() {
     patch(&segment(dir.path(), 1), |bytes| bytes[2_000_000] ^= 1);
     let (_, report) = Engine::open(Arc::new(OsVfs), dir.path(), verified).unwrap();
     assert_eq!(report.damaged.expect("it was read").first, LogIndex(1));
+}
+
+#[test]
+fn at_least_the_last_entry_is_handed_back_by_the_open() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for (first, count) in [(1, 1), (2, 4)] {
+        write(&mut engine, &writes.append(1, first, count, 100));
+        engine.close().unwrap();
+        let mut short = options();
+        short.tail_bytes = 0;
+        let report;
+        (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), short).unwrap();
+        let last = first + count - 1;
+        assert_eq!(report.recovered.tail, expect(|_| 1, last..=last, 100));
+    }
+}
+
+#[test]
+fn a_cut_to_the_end_of_the_log_is_none() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 3, 100));
+    write(&mut engine, &writes.cut(2, 3, 4, 1, 100));
+    engine.close().unwrap();
+    let records = dump(&OsVfs, dir.path()).unwrap().map(|record| record.unwrap().content);
+    assert!(!records.into_iter().any(|content| matches!(content, Dumped::Cut { .. })));
+}
+
+#[test]
+fn a_read_of_nothing_is_no_damage() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    write(&mut engine, &Writes::default().append(1, 1, 9, 100));
+    assert_eq!(engine.read(LogIndex(5), LogIndex(4), usize::MAX).unwrap(), []);
 }

@@ -257,6 +257,20 @@ fn with_holes_in_their_numbers() {
     }
 }
 
+// Nobody made it, and reading it would take its length in memory.
+#[test]
+fn a_segment_longer_than_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    write(&mut engine, &Writes::default().append(1, 1, 9, 100));
+    drop(engine);
+    let file = fs::OpenOptions::new().write(true).open(segment(dir.path(), 1)).unwrap();
+    file.set_len(raft_wal::SEGMENT_BYTES_MAX + 4096).unwrap();
+    let errors: Vec<_> = dump(&OsVfs, dir.path()).unwrap().filter_map(Result::err).collect();
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert!(matches!(kind_of(error), CorruptionKind::Length { .. }), "{error}");
+}
+
 #[test]
 fn directories_and_links_in_place_of_files() {
     let names = [

@@ -470,6 +470,30 @@ fn one_pass_of_the_scrub_tells_damage_in_sealed_segments() {
     assert!(engine.scrub().is_complete && engine.scrub().segments == 0, "nothing is read twice");
 }
 
+/// What was damaged in one segment does not count against the next; and an entry that has a segment to itself is read, too.
+#[test]
+fn the_scrub_counts_each_segment_by_itself() {
+    for (entries, payload_bytes) in [(300, 1000), (9, 32 << 10)] {
+        let scrubbed = |vfs: &SimVfs| {
+            let mut short = options();
+            short.tail_bytes = 0;
+            let (engine, _) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), short).unwrap();
+            engine.scrub()
+        };
+        let (vfs, expected) = simulated(entries, payload_bytes);
+        let whole = scrubbed(&vfs);
+        assert!(whole.segments >= 3 && whole.errors.is_empty(), "{whole:?}");
+        let path = segment(DIR.as_ref(), 1);
+        let payload = &expected[0].payload;
+        let bytes = vfs.bytes(&path).unwrap();
+        let at = bytes.windows(payload_bytes).position(|window| window == &payload[..]).unwrap();
+        vfs.flip_bits(&path, at as u64, 1);
+        let report = scrubbed(&vfs);
+        assert_eq!(report.errors.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [LogIndex(1)]);
+        assert_eq!((report.segments, report.entries), (whole.segments, whole.entries - 1));
+    }
+}
+
 /// Either copy of any header: told with its place, and written again, so that the offline check has nothing to say.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the test plays the bad medium")]

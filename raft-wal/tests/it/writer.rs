@@ -281,6 +281,14 @@ fn a_full_disk_does_not_keep_the_log_from_closing() {
     assert_eq!(report.recovered.last, LogIndex(durable));
 }
 
+#[test]
+fn a_log_with_nothing_in_flight_is_not_busy_and_can_be_shown() {
+    let dir = tempdir().unwrap();
+    let (wal, _) = Wal::open(dir.path(), options()).unwrap();
+    assert!(!wal.is_busy());
+    assert!(format!("{wal:?}").starts_with("Wal"), "{wal:?}");
+}
+
 /// The scrub starts with the open and follows the log as segments are sealed.
 #[test]
 fn the_scrub_runs_beside_the_log() {
