@@ -20,6 +20,9 @@ pub struct Physlog {
 
 /// Checksum and length in front of each payload.
 const HEADER_BYTES: usize = 12;
+/// Zeroes written at once. What the kernel keeps together for them it looks through at each later write: pieces of 1 MiB make
+/// small appends slower by a fourteenth (`wal_direct`).
+const ZEROES_BYTES: usize = 256 << 10;
 /// Scans read this much at once.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -33,9 +36,9 @@ impl Physlog {
             .create_new(true)
             .open(path)
             .expect("the directory takes a file");
-        let zeros = vec![0; 1 << 20];
-        for megabyte in 0..bytes >> 20 {
-            file.write_all_at(&zeros, megabyte << 20).expect("there is room");
+        let zeros = vec![0; ZEROES_BYTES];
+        for at in (0..bytes).step_by(ZEROES_BYTES) {
+            file.write_all_at(&zeros, at).expect("there is room");
         }
         file.sync_all().expect("the disk works");
         Physlog { file, bytes, offset: 0, buffer: Vec::new() }

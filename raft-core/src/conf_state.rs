@@ -319,6 +319,28 @@ mod tests {
     }
 
     #[test]
+    fn each_error_says_something_of_its_own() {
+        let errors = [
+            ConfError::Truncated,
+            ConfError::TrailingBytes,
+            ConfError::Unsupported(0x80),
+            ConfError::Unordered,
+            ConfError::ZeroId,
+            ConfError::NoVoters,
+            ConfError::TooLarge,
+            ConfError::Overlap,
+            ConfError::MemberMismatch,
+            ConfError::BadAddress,
+            ConfError::BadLease,
+        ];
+        let told: BTreeSet<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), errors.len());
+        assert!(
+            told.iter().all(|text| text.starts_with("the configuration") || text.starts_with("bytes follow"))
+        );
+    }
+
+    #[test]
     fn a_joint_configuration_survives_encoding() {
         assert_eq!(ConfState::decode(&joint().encode()), Ok(joint()));
     }

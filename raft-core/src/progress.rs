@@ -580,4 +580,23 @@ mod tests {
         peer.snapshot(LogIndex(9), Instant(7));
         assert!(!peer.may_send(1000, &config(), Instant(0)));
     }
+
+    #[test]
+    fn who_was_there_all_the_time_does_not_appear() {
+        let mut peer = replicating();
+        assert!(!peer.appears());
+        peer.is_absent(Instant(7));
+        assert!(peer.appears() && !peer.appears());
+    }
+
+    // What it acknowledged is forgotten, not that it answered: a read waits for nobody twice.
+    #[test]
+    fn a_peer_that_lost_entries_has_answered_all_the_same() {
+        let mut peer = replicating();
+        (peer.acked_round, peer.incarnation) = (Round(5), Incarnation(6));
+        peer.reopen(StartNumber(3), LogIndex(2), Epoch(4));
+        assert_eq!((peer.acked_round, peer.incarnation), (Round(5), Incarnation(6)));
+        assert_eq!((peer.refilled, peer.epoch), (StartNumber(3), Epoch(4)));
+        assert_eq!((peer.matched(), peer.next()), (LogIndex(0), LogIndex(2)));
+    }
 }

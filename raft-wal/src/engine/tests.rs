@@ -19,6 +19,7 @@ fn the_figures_tell_how_long_the_syncs_took() {
     let options = Options::new(ClusterId(7), NodeId(1), founding);
     let (mut engine, _) = Engine::open(Arc::new(SimVfs::new()), Path::new("/data"), options).unwrap();
     engine.clock = Some(micros);
+    let before = engine.stats().batches;
     for n in 1..=5 {
         let hard_state = HardState { term: Term(n), ..HardState::default() };
         let write = Write {
@@ -33,6 +34,7 @@ fn the_figures_tell_how_long_the_syncs_took() {
     }
     let stats = engine.stats();
     assert_eq!(stats.fsync_last_us, 40);
+    assert_eq!(stats.batches, before + 5);
     // Right to a quarter.
     let quantiles = [stats.fsync_p50_us, stats.fsync_p99_us];
     assert!(quantiles.iter().all(|quantile| (40..50).contains(quantile)), "{stats:?}");
