@@ -124,3 +124,56 @@ impl Job {
 fn is_no_room(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// What is asked of a file.
+    #[derive(Debug, Default)]
+    struct Asked {
+        written: Mutex<Vec<(u64, u64)>>,
+        syncs: Mutex<u64>,
+    }
+
+    impl VfsFile for Asked {
+        fn read_at(&self, _buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+            assert!(bytes.iter().all(|byte| *byte == 0));
+            self.written.lock().unwrap().push((offset, offset + bytes.len() as u64));
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            *self.syncs.lock().unwrap() += 1;
+            Ok(())
+        }
+
+        fn allocate(&self, _length: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn a_new_segment_is_written_from_end_to_end_and_synced_as_often_as_appends_want_it() {
+        let bytes = 3 * PIECE_BYTES + 4096;
+        for (beside_appends, syncs) in [(false, 1), (true, 4)] {
+            let file = Asked::default();
+            Job { beside_appends, ..Job::alone(1, bytes) }.zero(&file).unwrap();
+            let written = file.written.into_inner().unwrap();
+            assert_eq!(written.len(), 4);
+            assert!(written.windows(2).all(|pair| pair[0].1 == pair[1].0), "{written:?}");
+            assert_eq!((written[0].0, written[3].1), (0, bytes));
+            assert_eq!(file.syncs.into_inner().unwrap(), syncs);
+        }
+    }
+}

@@ -126,6 +126,35 @@ fn every_flipped_bit_is_found() {
     }
 }
 
+// Whole chunks that are missing or changed places leave every other checksum as it is.
+#[test]
+fn a_file_that_lost_a_chunk_is_refused_whatever_its_end_says() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), 5, &content(2 * CHUNK_BYTES));
+    let whole = file_bytes(dir.path(), 5);
+    let chunk = CHUNK_BYTES + format::CHUNK_HEADER_BYTES;
+    let end = whole.len() - format::TRAILER_BYTES;
+    let header = whole.len() - 2 * chunk - format::TRAILER_BYTES;
+    let header_checksum = u32::from_le_bytes(*whole[..header].last_chunk().unwrap());
+    let trailer = format::decode_trailer(header_checksum, whole[end..].first_chunk().unwrap()).unwrap();
+    let with = |kept: &[u8], trailer: &format::Trailer| {
+        [kept, &format::encode_trailer(header_checksum, trailer)[..]].concat()
+    };
+    let of_kind = |bytes: &[u8], kind: SnapshotDamage| {
+        let error = refused(dir.path(), bytes).unwrap();
+        assert!(
+            matches!(&error, SnapshotFileError::Damaged { kind: found, .. } if *found == kind),
+            "{error:?}"
+        );
+    };
+    assert!(refused(dir.path(), &with(&whole[..end], &trailer)).is_none());
+    let file_bytes = (whole.len() - chunk) as u64;
+    let shorter = format::Trailer { file_bytes, ..trailer };
+    of_kind(&with(&whole[..end - chunk], &shorter), SnapshotDamage::Trailer);
+    let forged = format::Trailer { content_bytes: CHUNK_BYTES as u64, ..shorter };
+    of_kind(&with(&whole[..end - chunk], &forged), SnapshotDamage::File);
+}
+
 #[test]
 fn every_prefix_is_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -432,6 +432,54 @@ fn a_segment_whose_entries_are_all_of_different_terms_has_room_for_its_footer() 
     assert_eq!(contents(&engine), all);
 }
 
+// The same for writes that come one by one, of new terms or of changes of the members: what the footer will need is kept free.
+#[test]
+fn a_segment_of_small_writes_has_room_for_its_footer() {
+    let conf = |n: u64| {
+        let payload = bytes::Bytes::from(options().founding.encode());
+        let checksum = raft_core::Entry::checksum_of(&payload);
+        raft_core::Entry { kind: raft_core::EntryKind::ConfChange, payload, checksum, ..entry(1, n, 0) }
+    };
+    let kinds: [(&str, &dyn Fn(u64) -> raft_core::Entry); 2] =
+        [("terms", &|n| entry(n, n, 0)), ("configurations", &conf)];
+    for (what, make) in kinds {
+        let (vfs, dir) = (SimVfs::new(), std::path::Path::new("/data"));
+        let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options()).unwrap();
+        let mut writes = Writes::default();
+        let all: Vec<_> = (1..=1500).map(make).collect();
+        for part in all.chunks(3) {
+            for entry in part {
+                engine.append(&writes.next(entry.id.term.0, vec![entry.clone()])).unwrap();
+            }
+            engine.flush().unwrap();
+        }
+        assert!(engine.stats().segments > 2);
+        assert_eq!(contents(&engine), all, "{what}");
+        drop(engine);
+        let (engine, report) = Engine::open(Arc::new(vfs), dir, options()).unwrap();
+        assert_eq!((report.damaged, report.rebuilt), (None, Vec::new()), "{what}");
+        assert_eq!(contents(&engine), all, "{what}");
+    }
+}
+
+// Its header is written with it, and takes its room.
+#[test]
+fn the_first_write_to_a_segment_may_be_as_large_as_fits() {
+    for bytes in (40_000..62_000).step_by(500) {
+        let (vfs, dir) = (SimVfs::new(), std::path::Path::new("/data"));
+        let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options()).unwrap();
+        let mut writes = Writes::default();
+        write(&mut engine, &writes.append(1, 1, 2, 22_000));
+        write(&mut engine, &writes.append(1, 3, 2, bytes / 2));
+        write(&mut engine, &writes.append(1, 5, 1, 30_000));
+        let all = contents(&engine);
+        drop(engine);
+        let (engine, report) = Engine::open(Arc::new(vfs), dir, options()).unwrap();
+        assert_eq!((report.damaged, report.rebuilt), (None, Vec::new()), "{bytes} bytes");
+        assert_eq!((all.len(), contents(&engine)), (5, all), "{bytes} bytes");
+    }
+}
+
 /// A long read takes a piece at a time into memory, and leaves out what was cut.
 #[test]
 fn entries_are_read_in_pieces() {

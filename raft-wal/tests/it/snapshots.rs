@@ -1,6 +1,11 @@
 //! Snapshot marks, and the files that go with them.
+use std::{io::Write as _, sync::atomic::Ordering};
+
 use raft_core::{LogId, LogIndex};
-use raft_wal::layout;
+use raft_wal::{
+    layout,
+    snapshot_file::{SnapshotFileError, SnapshotWriter},
+};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -55,6 +60,7 @@ fn a_received_snapshot_is_renamed_before_its_mark_and_resets_the_log() {
     drop(engine);
     let (engine, report) = open(dir.path());
     assert_eq!(report.recovered.snapshot, meta(last), "each segment repeats the mark");
+    assert_eq!(report.rebuilt, [], "the footer behind the reset is as good as any");
     assert_eq!(contents(&engine).len(), 201);
 }
 
@@ -123,4 +129,18 @@ fn the_marked_snapshot_received_once_more_replaces_its_file_and_keeps_the_log() 
     let (engine, report) = open(dir.path());
     assert_eq!((report.recovered.snapshot, report.snapshots), (meta(last), vec![last]));
     assert_eq!(contents(&engine).len(), 10);
+}
+
+#[test]
+fn a_snapshot_that_could_not_be_written_takes_nothing_more() {
+    let dir = tempdir().unwrap();
+    let plan = std::sync::Arc::new(Plan::default());
+    let vfs = std::sync::Arc::new(FailingVfs { plan: plan.clone() });
+    let mut writer =
+        SnapshotWriter::create(vfs, dir.path(), options().cluster, &meta(LogId::new(1, 5))).unwrap();
+    // The header is written; the first chunk is not.
+    plan.fail_write.store(2, Ordering::SeqCst);
+    assert!(writer.write_all(&vec![7; 300 << 10]).is_err());
+    assert!(writer.write_all(&[7; 300]).is_err(), "the disk works again, but a piece is missing");
+    assert!(matches!(writer.finish(), Err(SnapshotFileError::GivenUp { .. })));
 }
