@@ -53,3 +53,28 @@ impl Maps {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::Stamp,
+        vfs::{OsVfs, Vfs as _},
+    };
+
+    // A medium that fails under a map ends the process: nobody knows yet that this one does not.
+    #[test]
+    fn what_the_scrub_has_not_found_intact_is_not_mapped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("segment");
+        let file = OsVfs.create(&path).unwrap();
+        file.allocate(8192).unwrap();
+        let segment = SegmentFile::new(1, path, file, Stamp::new(1, 2), 8192);
+        let maps = Maps::default();
+        assert!(maps.of(&segment).is_none());
+        segment.set_scrubbed(false);
+        assert!(maps.of(&segment).is_none() && segment.is_scrubbed());
+        segment.set_scrubbed(true);
+        assert_eq!(maps.of(&segment).unwrap().len(), 8192);
+    }
+}
