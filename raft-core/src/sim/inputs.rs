@@ -126,13 +126,17 @@ impl Sim {
         e13_absurd_term_refused(id(n), refused, before, core.term())
     }
 
-    /// A node that is no member, and came to a later term somewhere, asks the leader for its vote.
+    /// A node that is no member, and came to a later term somewhere, asks the leader for its vote. (The leader may be none itself.)
     pub(super) fn deliver_strange(&mut self, from: usize) -> Checked {
         let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
         let n = place(leader);
         let now = self.nodes[n].clock.now(self.agenda.now());
         let Some(core) = &mut self.nodes[n].core else { return Ok(()) };
-        if core.term() != term || core.conf().contains(id(from)) || !self.ghost.has_quorum(n, now.instant) {
+        if from == n
+            || core.term() != term
+            || core.conf().contains(id(from))
+            || !self.ghost.has_quorum(n, now.instant)
+        {
             return Ok(());
         }
         let body = Body::RequestVote { campaign: crate::CampaignId(1), last: LogId::ZERO, transfer: true };
