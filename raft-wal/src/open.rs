@@ -235,9 +235,10 @@ impl Opening<'_> {
         Ok((engine, report))
     }
 
-    /// Writes copies of headers that do not fit once more, from the other copy, so that the next bad byte finds two again.
+    /// Writes copies of headers that do not fit once more, from the other copy or from what the seal before tells, so that the
+    /// next bad byte finds two again.
     ///
-    /// Crash meanwhile: the other copy stands in another sector and is not touched.
+    /// Crash meanwhile: the other copy stands in another sector and is not touched; and the seal stays.
     fn restore_headers(&self, log: &Log, unfit: &[(u64, u64, SegmentHeader)]) -> Result<(), WalError> {
         for (number, at, header) in unfit {
             let segment =

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use raft_core::{ClusterId, LogId, NodeId, SnapshotMeta};
+use raft_core::{ClusterId, LogId, LogIndex, NodeId, SnapshotMeta};
 
 use self::joined::Joined;
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     segment::{
         check::{self, Claim},
         footer::{TRAILER_BYTES, Trailer},
-        header::{Found, HEADER_BYTES, SegmentHeader},
+        header::{COPY_OFFSET, Found, HEADER_BYTES, SegmentHeader},
         index::SegmentIndex,
     },
     vfs::{Vfs, VfsFile, read_exact_at},
@@ -87,7 +87,7 @@ pub(crate) struct Survey {
     pub(crate) damage: Option<Damage>,
     /// Damaged bytes that cost no entry.
     pub(crate) notes: Vec<Corruption>,
-    /// Headers of which one copy is among them: the number, where that copy stands, and what it has to say.
+    /// Copies of headers that are among them: the number, where the copy stands, and what it has to say.
     pub(crate) unfit_headers: Vec<(u64, u64, SegmentHeader)>,
     /// Entries whose payloads were checked.
     pub(crate) entries: u64,
@@ -116,6 +116,19 @@ struct Loaded {
     taken_to: Option<u64>,
 }
 
+/// What a segment's footer and its seal tell.
+struct Sealed {
+    index: SegmentIndex,
+    salt: u128,
+    seal_offset: u64,
+    /// Where the records end.
+    end: u64,
+    next_number: u64,
+    next_salt: u128,
+    /// As the next segment's header has it.
+    state: State,
+}
+
 /// Whose log it must be; `None` to take any.
 pub(crate) type Owner = Option<(ClusterId, NodeId)>;
 
@@ -127,6 +140,8 @@ struct Reader<'a> {
     names: Names,
     headers: BTreeMap<u64, Found>,
     notes: Vec<Corruption>,
+    /// Headers of which neither copy could be read, made again from the seal before.
+    lost_headers: Vec<SegmentHeader>,
     entries: u64,
 }
 
@@ -142,8 +157,16 @@ pub(crate) fn survey(
     check_all: bool,
     write: bool,
 ) -> Result<Result<Survey, Names>, WalError> {
-    let mut reader =
-        Reader { vfs, dir, write, names, headers: BTreeMap::new(), notes: Vec::new(), entries: 0 };
+    let mut reader = Reader {
+        vfs,
+        dir,
+        write,
+        names,
+        headers: BTreeMap::new(),
+        notes: Vec::new(),
+        lost_headers: Vec::new(),
+        entries: 0,
+    };
     reader.read_headers(owner)?;
     let live = reader.headers.iter().rev().find_map(|(number, found)| match found {
         Found::Live { header, .. } => Some((*number, *header)),
@@ -334,20 +357,38 @@ impl Reader<'_> {
         let file = open(self.vfs, &path, self.write)?;
         let length = file.length().map_err(|error| WalError::io("measure", &path, error))?;
         let by_footer = self.by_footer(number, &*file, &path, length, next)?;
-        let header = match (self.headers.get(&number), &by_footer) {
-            (Some(Found::Live { header, .. }), _) => *header,
-            (_, Some((_, salt, _))) => {
-                // The header is lost, but the footer tells the salt, and nothing else of it is needed.
-                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
-                SegmentHeader { number, salt: *salt, segment_bytes: length, repair: false, ..*next }
+        let by_seal = match self.headers.get(&number) {
+            Some(Found::Live { .. }) => None,
+            Some(Found::Blank | Found::Unreadable) | None => {
+                self.header_by_seal_before(number, length, next)?
             }
-            (_, None) => return Ok(None),
+        };
+        let is_live = matches!(self.headers.get(&number), Some(Found::Live { .. }));
+        let is_its_own =
+            |header: &SegmentHeader| by_footer.as_ref().is_none_or(|(_, salt, _)| *salt == header.salt);
+        let header = match (self.headers.get(&number), by_seal.filter(is_its_own), &by_footer) {
+            (Some(Found::Live { header, .. }), ..) => *header,
+            (_, Some(header), _) => {
+                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+                if by_footer.is_some() {
+                    // Surely this segment's file.
+                    self.lost_headers.push(header);
+                }
+                header
+            }
+            (_, None, Some((_, salt, _))) => {
+                // The footer tells the salt. What was before this segment, and what that cut, nobody knows.
+                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+                let state = State { cuts: 1, cut_min: LogIndex::ZERO, ..next.state };
+                SegmentHeader { number, salt: *salt, segment_bytes: length, state, repair: false, ..*next }
+            }
+            (_, None, None) => return Ok(None),
         };
         let file = SegmentFile::new(number, path.clone(), file, header.stamp(), length);
-        let intact_header = matches!(self.headers.get(&number), Some(Found::Live { .. }));
         if let Some((index, _, seal_offset)) = by_footer {
-            // Without a header of its own there is nothing to check the first record with.
-            let taken_to = intact_header.then_some(seal_offset);
+            // Without a header there is nothing to check the first record with.
+            let taken_to =
+                (is_live || by_seal.is_some_and(|by_seal| by_seal == header)).then_some(seal_offset);
             let segment = Segment { file, index };
             return Ok(Some(Loaded { header, segment, mark: None, hole: None, taken_to }));
         }
@@ -428,6 +469,52 @@ impl Reader<'_> {
         length: u64,
         next: &SegmentHeader,
     ) -> Result<Option<(SegmentIndex, u128, u64)>, WalError> {
+        if next.repair {
+            return Ok(None);
+        }
+        let Some(sealed) = self.sealed(number, file, path, length)? else { return Ok(None) };
+        let fits = sealed.next_number == next.number
+            && sealed.next_salt == next.salt
+            && sealed.end == next.previous_length
+            && sealed.state == next.state
+            && sealed.index.last() == sealed.state.last.index;
+        Ok(fits.then_some((sealed.index, sealed.salt, sealed.seal_offset)))
+    }
+
+    /// The header of a segment whose own is lost, as it follows from the seal in front of it. `None` if that cannot be had.
+    fn header_by_seal_before(
+        &self,
+        number: u64,
+        length: u64,
+        like: &SegmentHeader,
+    ) -> Result<Option<SegmentHeader>, WalError> {
+        let before = number.saturating_sub(1);
+        if !self.names.segments.contains_key(&before) {
+            return Ok(None);
+        }
+        let path = self.path(before);
+        let file = open(self.vfs, &path, false)?;
+        let length_before = file.length().map_err(|error| WalError::io("measure", &path, error))?;
+        let sealed = self.sealed(before, &*file, &path, length_before)?;
+        Ok(sealed.filter(|sealed| sealed.next_number == number).map(|sealed| SegmentHeader {
+            number,
+            salt: sealed.next_salt,
+            segment_bytes: length,
+            previous_length: sealed.end,
+            state: sealed.state,
+            repair: false,
+            ..*like
+        }))
+    }
+
+    /// Footer and seal of a segment, if both can be read and are its own.
+    fn sealed(
+        &self,
+        number: u64,
+        file: &dyn VfsFile,
+        path: &Path,
+        length: u64,
+    ) -> Result<Option<Sealed>, WalError> {
         let read = |at: u64, bytes: usize| {
             let mut buffer = vec![0; bytes];
             match read_exact_at(file, &mut buffer, at) {
@@ -441,7 +528,7 @@ impl Reader<'_> {
             Some(Found::Live { header, .. }) => header.salt == trailer.salt,
             Some(Found::Blank | Found::Unreadable) | None => true,
         };
-        if trailer.number != number || !header_fits || next.repair {
+        if trailer.number != number || !header_fits {
             return Ok(None);
         }
         let body_bytes = u64::from(trailer.body_bytes);
@@ -453,12 +540,15 @@ impl Reader<'_> {
         let Ok(record) = record::parse(&seal, trailer.seal_offset, 0, &stamp) else { return Ok(None) };
         let Header::Seal { next_number, next_salt, state } = record.header else { return Ok(None) };
         let chain = record::chain(state.chain, record.header_checksum);
-        let fits = next_number == next.number
-            && next_salt == next.salt
-            && trailer.seal_offset + record::SEAL_BYTES as u64 == next.previous_length
-            && State { chain, ..state } == next.state
-            && index.last() == state.last.index;
-        Ok(fits.then_some((index, trailer.salt, trailer.seal_offset)))
+        Ok(Some(Sealed {
+            index,
+            salt: trailer.salt,
+            seal_offset: trailer.seal_offset,
+            end: trailer.seal_offset + record::SEAL_BYTES as u64,
+            next_number,
+            next_salt,
+            state: State { chain, ..state },
+        }))
     }
 
     fn assemble(
@@ -539,7 +629,9 @@ impl Reader<'_> {
             Found::Live { header, unfit: Some(at) } => Some((*number, *at, *header)),
             Found::Live { unfit: None, .. } | Found::Blank | Found::Unreadable => None,
         };
-        self.headers.iter().filter_map(unfit).collect()
+        let lost = self.lost_headers.iter();
+        let lost = lost.flat_map(|header| [0, COPY_OFFSET as u64].map(|at| (header.number, at, *header)));
+        self.headers.iter().filter_map(unfit).chain(lost).collect()
     }
 
     /// The newest snapshot mark: the tail repeats it at its beginning, else the newest footer that has it.

@@ -445,6 +445,72 @@ fn a_dump_shows_every_record_and_goes_on_behind_damage() {
     assert_eq!(vfs.fingerprint(), before);
 }
 
+/// What is lost behind a cut takes with it what comes later, not what the cut had already replaced.
+#[test]
+fn a_loss_behind_a_cut_leaves_what_the_cut_left() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 5, 100));
+    write(&mut engine, &writes.cut(2, 3, 4, 1, 100));
+    for n in 5..=12 {
+        write(&mut engine, &writes.append(2, n, 1, 100));
+    }
+    drop(engine);
+    patch(&segment(dir.path(), 1), |bytes| {
+        let payload = entry(2, 9, 100).payload;
+        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap();
+        bytes[at - 20] ^= 1;
+    });
+    let (engine, report) = open(dir.path());
+    let damage = report.damaged.unwrap();
+    assert_eq!((damage.first, damage.promised.index), (LogIndex(9), LogIndex(12)));
+    assert_eq!(contents(&engine), expect(|n| if n < 4 { 1 } else { 2 }, 1..=8, 100));
+}
+
+/// Both copies, in one block of the disk: the seal before it tells what stood there.
+#[test]
+fn a_sealed_segment_without_a_header_costs_nothing() {
+    for verify_on_open in [false, true] {
+        for number in 1..=5 {
+            let (vfs, expected) = simulated(300, 1000);
+            let path = segment(DIR.as_ref(), number);
+            let whole = vfs.bytes(&path).unwrap();
+            for at in [60, 2048 + 60] {
+                vfs.flip_bits(&path, at, 4);
+            }
+            let told = Corruption { path: path.clone(), offset: 0, kind: CorruptionKind::SegmentHeader };
+            let checked = raft_wal::Options { verify_on_open, tail_bytes: 0, ..options() };
+            let (engine, report) =
+                Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), checked.clone()).unwrap();
+            assert_eq!((report.damaged, report.rebuilt), (None, vec![told.clone()]), "segment {number}");
+            assert_eq!(contents(&engine), expected);
+            engine.close().unwrap();
+            let (_, report) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), checked).unwrap();
+            if number > 1 {
+                assert_eq!(report.rebuilt, [], "it was written again");
+                assert_eq!(vfs.bytes(&path).unwrap()[..4096], whole[..4096]);
+            } else {
+                assert_eq!(report.rebuilt, [told], "nothing before it tells of it");
+            }
+        }
+    }
+}
+
+/// Nothing tells what the lost segment had cut, once the next one's header is lost with it: nothing before is believed.
+#[test]
+fn a_lost_segment_and_the_next_ones_header_take_what_was_before() {
+    let (vfs, _) = simulated(300, 1000);
+    vfs.remove(&segment(DIR.as_ref(), 2)).unwrap();
+    for at in [60, 2048 + 60] {
+        vfs.flip_bits(&segment(DIR.as_ref(), 3), at, 4);
+    }
+    let (engine, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options()).unwrap();
+    let damage = report.damaged.unwrap();
+    assert_eq!((damage.first, damage.corruption.kind), (LogIndex(1), CorruptionKind::Missing));
+    assert_eq!(contents(&engine), []);
+}
+
 /// One pass of the scrub tells every damaged entry of the sealed segments, although no open looked at them.
 #[test]
 fn one_pass_of_the_scrub_tells_damage_in_sealed_segments() {
