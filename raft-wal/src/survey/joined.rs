@@ -169,3 +169,141 @@ impl Joined {
         Some(Damage { first, last, promised, corruption })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{LogId, Term};
+
+    use super::*;
+    use crate::{
+        log::SegmentFile,
+        segment::{
+            header::{SegmentHeader, tests::header},
+            index::{Op, SegmentIndex, Slot},
+        },
+        vfs::{Vfs as _, sim::SimVfs},
+    };
+
+    const BAD: Hole = Hole { offset: 77, kind: CorruptionKind::RecordHeader, last: None };
+
+    /// Segment `number`, which holds these entries in a log that ended at `before`.
+    fn loaded(number: u64, before: u64, entries: std::ops::RangeInclusive<u64>) -> Loaded {
+        let mut index = SegmentIndex::new(LogIndex(entries.start() - 1));
+        for entry in entries {
+            let slot = Slot { offset: 0, bytes: 1 };
+            assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
+        }
+        let state = State { last: LogId::new(1, before), ..State::NEW };
+        let header = SegmentHeader { number, state, ..header() };
+        let path = PathBuf::from(format!("/{number}"));
+        let vfs = SimVfs::new();
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        let file = SegmentFile::new(number, path, file, header.stamp(), 64 << 10);
+        Loaded { header, segment: Segment { file, index }, mark: None, hole: None, taken_to: None }
+    }
+
+    fn join(segments: impl IntoIterator<Item = Option<Loaded>>, start: u64, last: u64) -> (Joined, State) {
+        let term = Term(u64::from(last > 0));
+        let last = LogId { term, index: LogIndex(last) };
+        let state = State { log_start: LogId::new(1, start), last, ..State::NEW };
+        (Joined::join(Path::new("/"), &state, (1..).zip(segments).collect()), state)
+    }
+
+    /// The last entry believed, and which are lost.
+    fn outcome((joined, state): &(Joined, State)) -> (Option<u64>, Option<(u64, u64)>) {
+        let damage = joined.damage(state).map(|damage| (damage.first.0, damage.last.0));
+        (joined.tip.map(|tip| tip.0), damage)
+    }
+
+    #[test]
+    fn segments_that_continue_each_other_are_the_log() {
+        let segments = [loaded(1, 0, 1..=5), loaded(2, 5, 6..=9)].map(Some);
+        assert_eq!(outcome(&join(segments, 0, 9)), (Some(9), None));
+    }
+
+    #[test]
+    fn what_the_newest_state_counts_and_no_segment_holds_is_lost() {
+        let segments = || [loaded(1, 0, 1..=5), loaded(2, 5, 6..=9)].map(Some);
+        assert_eq!(outcome(&join(segments(), 0, 12)), (Some(9), Some((10, 12))));
+        // The other way round nothing is: what lies behind the last entry was cut.
+        let (joined, state) = join(segments(), 0, 7);
+        assert_eq!((joined.tip, joined.damage(&state)), (Some(LogIndex(7)), None));
+        assert_eq!(joined.segments[1].index.last(), LogIndex(7));
+    }
+
+    #[test]
+    fn a_log_that_begins_too_late_is_lost_from_its_start() {
+        let joined = join([loaded(1, 3, 4..=9)].map(Some), 1, 9);
+        assert_eq!(outcome(&joined), (None, Some((2, 9))));
+        assert_eq!(outcome(&join([loaded(1, 3, 4..=9)].map(Some), 3, 9)), (Some(9), None));
+    }
+
+    #[test]
+    fn what_the_start_covers_is_gone_and_what_is_lost_of_it_no_loss() {
+        let mut first = loaded(1, 0, 1..=5);
+        first.hole = Some(BAD);
+        let (joined, state) = join([Some(first), Some(loaded(2, 7, 8..=9))], 9, 9);
+        assert_eq!((joined.tip, joined.damage(&state)), (None, None));
+        assert!(joined.segments.iter().all(|segment| segment.index.is_empty()));
+        assert_eq!(joined.segments[1].index.first, LogIndex(10), "the next entry stands here");
+    }
+
+    #[test]
+    fn behind_a_hole_nothing_is_believed() {
+        let mut first = loaded(1, 0, 1..=5);
+        first.hole = Some(BAD);
+        let (joined, state) = join([Some(first), Some(loaded(2, 6, 7..=9))], 0, 9);
+        let damage = joined.damage(&state).unwrap();
+        assert_eq!((damage.first, damage.last, damage.corruption.offset), (LogIndex(6), LogIndex(9), 77));
+        assert_eq!((joined.tip, joined.segments[1].index.is_empty()), (Some(LogIndex(5)), true));
+        let (joined, state) = join([Some(loaded(1, 0, 1..=5)), None, Some(loaded(3, 8, 9..=9))], 0, 9);
+        let damage = joined.damage(&state).unwrap();
+        assert_eq!(
+            (damage.first, damage.corruption.path),
+            (LogIndex(6), Path::new("/").join(layout::segment(2)))
+        );
+    }
+
+    #[test]
+    fn a_missing_segment_takes_what_it_had_cut() {
+        let mut third = loaded(3, 8, 9..=9);
+        (third.header.state.cuts, third.header.state.cut_min) = (1, LogIndex(3));
+        let joined = join([Some(loaded(1, 0, 1..=5)), None, Some(third)], 0, 9);
+        assert_eq!(outcome(&joined), (Some(3), Some((4, 9))));
+    }
+
+    #[test]
+    fn what_was_lost_and_then_cut_off_or_reset_is_no_loss() {
+        for reset in [false, true] {
+            let mut first = loaded(1, 0, 1..=5);
+            first.hole = Some(BAD);
+            let mut second = loaded(2, 8, 9..=8);
+            let after = if reset { 20 } else { 4 };
+            let op = if reset { Op::Reset { to: LogId::new(1, 20) } } else { Op::Cut { after: LogIndex(4) } };
+            assert!(second.segment.index.apply(op));
+            let slot = Slot { offset: 0, bytes: 1 };
+            let id = LogId::new(1, after + 1);
+            assert!(second.segment.index.apply(Op::Push { id, slot, is_conf: false }));
+            let start = if reset { 20 } else { 0 };
+            let joined = join([Some(first), Some(second)], start, after + 1);
+            assert_eq!(outcome(&joined), (Some(after + 1), None), "reset: {reset}");
+        }
+    }
+
+    #[test]
+    fn segments_that_contradict_each_other_are_believed_up_to_there() {
+        let segments = [loaded(1, 0, 1..=5), loaded(2, 3, 4..=9)].map(Some);
+        assert_eq!(outcome(&join(segments, 0, 9)), (Some(3), Some((4, 9))));
+        let segments = [loaded(1, 0, 1..=5), loaded(2, 6, 7..=9)].map(Some);
+        assert_eq!(outcome(&join(segments, 0, 9)), (Some(5), Some((6, 9))));
+    }
+
+    #[test]
+    fn a_log_that_goes_on_behind_accepted_damage_is_cut_to_where_it_began() {
+        let mut second = loaded(2, 3, 4..=9);
+        second.header.repair = true;
+        let segments = [Some(loaded(1, 0, 1..=5)), Some(second)];
+        assert_eq!(outcome(&join(segments, 0, 9)), (Some(9), None));
+    }
+}

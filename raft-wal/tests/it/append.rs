@@ -440,16 +440,16 @@ fn a_segment_of_small_writes_has_room_for_its_footer() {
         let checksum = raft_core::Entry::checksum_of(&payload);
         raft_core::Entry { kind: raft_core::EntryKind::ConfChange, payload, checksum, ..entry(1, n, 0) }
     };
-    let kinds: [(&str, &dyn Fn(u64) -> raft_core::Entry); 2] =
-        [("terms", &|n| entry(n, n, 0)), ("configurations", &conf)];
-    for (what, make) in kinds {
+    let kinds: [(&str, usize, &dyn Fn(u64) -> raft_core::Entry); 2] =
+        [("terms", 1, &|n| entry(n, n, 0)), ("configurations", 10, &conf)];
+    for (what, at_once, make) in kinds {
         let (vfs, dir) = (SimVfs::new(), std::path::Path::new("/data"));
         let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options()).unwrap();
         let mut writes = Writes::default();
         let all: Vec<_> = (1..=1500).map(make).collect();
-        for part in all.chunks(3) {
-            for entry in part {
-                engine.append(&writes.next(entry.id.term.0, vec![entry.clone()])).unwrap();
+        for part in all.chunks(3 * at_once) {
+            for entries in part.chunks(at_once) {
+                engine.append(&writes.next(entries[0].id.term.0, entries.to_vec())).unwrap();
             }
             engine.flush().unwrap();
         }
