@@ -292,6 +292,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_that_keeps_what_was_lost_leaves_the_loss() {
+        let mut first = loaded(1, 0, 1..=5);
+        first.hole = Some(BAD);
+        let mut second = loaded(2, 8, 9..=8);
+        assert!(second.segment.index.apply(Op::Cut { after: LogIndex(6) }));
+        let (joined, state) = join([Some(first), Some(second)], 0, 6);
+        let damage = joined.damage(&state).unwrap();
+        assert_eq!((damage.first, damage.last, damage.corruption.offset), (LogIndex(6), LogIndex(6), 77));
+    }
+
+    #[test]
     fn segments_that_contradict_each_other_are_believed_up_to_there() {
         let segments = [loaded(1, 0, 1..=5), loaded(2, 3, 4..=9)].map(Some);
         assert_eq!(outcome(&join(segments, 0, 9)), (Some(3), Some((4, 9))));
