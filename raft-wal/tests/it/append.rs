@@ -561,3 +561,46 @@ fn a_read_of_nothing_is_no_damage() {
     write(&mut engine, &Writes::default().append(1, 1, 9, 100));
     assert_eq!(engine.read(LogIndex(5), LogIndex(4), usize::MAX).unwrap(), []);
 }
+
+/// A batch that a crash took may have had the next number: it is not given again.
+#[test]
+fn each_open_leaves_out_a_number_of_a_batch() {
+    let dir = tempdir().unwrap();
+    let mut writes = Writes::default();
+    for index in 1..=3 {
+        let (mut engine, _) = open(dir.path());
+        write(&mut engine, &writes.append(1, index, 1, 10));
+    }
+    let batches = dump(&OsVfs, dir.path()).unwrap().filter_map(|record| match record.unwrap().content {
+        Dumped::Commit { batch, .. } => Some(batch),
+        _ => None,
+    });
+    // The founding's, and that of the first write in the same open.
+    assert_eq!(batches.collect::<Vec<u64>>(), [2, 3, 5, 7]);
+}
+
+/// The file with the highest number goes first, and for good: a hole in the numbers would look like a lost segment.
+#[test]
+fn prepared_segments_are_set_aside_from_the_highest_on() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    write(&mut engine, &Writes::default().append(1, 1, 3, 10));
+    engine.close().unwrap();
+    let prepared = |number| segment(dir.path(), number);
+    for number in [2, 3] {
+        let _ = OsVfs.remove(&prepared(number));
+        OsVfs.create(&prepared(number)).unwrap().allocate(SEGMENT).unwrap();
+    }
+    let plan = Arc::new(Plan::default());
+    let vfs = Arc::new(FailingVfs { plan: plan.clone() });
+    plan.fail_rename.store(2, std::sync::atomic::Ordering::SeqCst);
+    Engine::open(vfs, dir.path(), options()).unwrap_err();
+    assert!(prepared(2).exists() && !prepared(3).exists());
+    assert_eq!(
+        plan.dir_syncs.load(std::sync::atomic::Ordering::SeqCst),
+        2,
+        "one of the tail, one of the name"
+    );
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.damaged, contents(&engine).len()), (None, 3));
+}

@@ -497,6 +497,35 @@ fn a_sealed_segment_without_a_header_costs_nothing() {
     }
 }
 
+/// A segment begun behind accepted damage says so in its header; the next one, made again, must not: what stands before it
+/// would no longer have to fit.
+#[test]
+fn the_header_behind_a_repair_is_made_again_as_it_was() {
+    let dir = small_log(9);
+    patch(&segment(dir.path(), 1), |bytes| {
+        let at = payload_at(bytes, 4) - 20;
+        bytes[at] ^= 1;
+    });
+    let (mut engine, _) = open(dir.path());
+    engine.begin_repair().unwrap();
+    let mut writes = Writes { id: 50 };
+    for index in 4..=30 {
+        write(&mut engine, &writes.append(1, index, 1, 3000));
+    }
+    engine.close().unwrap();
+    let last = segment(dir.path(), 3);
+    assert!(
+        !segment(dir.path(), 4).exists() || std::fs::read(segment(dir.path(), 4)).unwrap()[..8] == [0; 8]
+    );
+    let whole = std::fs::read(&last).unwrap();
+    patch(&last, |bytes| bytes[..4096].fill(0));
+    let (engine, report) = open(dir.path());
+    assert_eq!(report.damaged, None);
+    assert_eq!(report.recovered.last, LogIndex(30));
+    engine.close().unwrap();
+    assert_eq!(std::fs::read(&last).unwrap()[..4096], whole[..4096]);
+}
+
 /// Nothing tells what the lost segment had cut, once the next one's header is lost with it: nothing before is believed.
 #[test]
 fn a_lost_segment_and_the_next_ones_header_take_what_was_before() {
