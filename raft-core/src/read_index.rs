@@ -206,4 +206,20 @@ mod tests {
         assert_eq!(reads.expired(Instant(19)), []);
         assert_eq!(reads.expired(Instant(20)), [ReadToken(3)]);
     }
+
+    #[test]
+    fn no_more_wait_than_may() {
+        let mut queue = ReadQueue::default();
+        assert!((0..READS_MAX as u64).all(|token| queue.push(local(token), Instant(10))));
+        assert!(!queue.push(local(7), Instant(10)));
+        let mut reads = ForwardedReads::new();
+        assert!((0..READS_MAX as u64).all(|token| reads.push(ReadToken(token))));
+        assert!(!reads.push(ReadToken(7)));
+        for request in 0..REQUESTS_MAX as u64 {
+            reads.ask(request, Instant(10));
+        }
+        assert!(!reads.push(ReadToken(7)), "too many requests are under way");
+        assert_eq!(reads.answered(0).len(), READS_MAX);
+        assert!(reads.push(ReadToken(7)));
+    }
 }
