@@ -297,8 +297,7 @@ impl Opening<'_> {
 
     /// The segment that a seal names, without traces of an unfinished first write: those carry its salt.
     fn next_of_sealed(&self, names: &Names, number: u64, dirty: bool) -> Result<Prepared, WalError> {
-        let length = names.segments.get(&number).copied().unwrap_or(0);
-        if !dirty && let Some(prepared) = self.prepared_next(names, number).filter(|_| length > 0) {
+        if !dirty && let Some(prepared) = self.prepared_next(names, number) {
             return Ok(prepared);
         }
         Job::alone(number, self.options.segment_bytes).run(&*self.vfs, self.dir)
@@ -524,4 +523,39 @@ fn tail(engine: &Engine, start: LogIndex, last: LogIndex) -> Result<Vec<Entry>, 
         return Ok(Vec::new());
     }
     read(&engine.log, first, last, usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::LogId;
+
+    use super::*;
+    use crate::{
+        record::Stamp,
+        segment::index::{Op, SegmentIndex, Slot},
+        vfs::sim::SimVfs,
+    };
+
+    // Either of the two would trip over an assertion at the first append.
+    #[test]
+    fn a_log_ends_where_its_state_and_its_last_segment_say() {
+        let vfs = SimVfs::new();
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let path = std::path::PathBuf::from("/1");
+        let file = vfs.create(&path).unwrap();
+        let file = SegmentFile::new(1, path, file, Stamp::new(1, 2), 64 << 10);
+        let ends = |before: u64, entries: u64, log_last: u64, told: u64| {
+            let mut index = SegmentIndex::new(LogIndex(before));
+            for entry in before + 1..=before + entries {
+                let slot = Slot { offset: 0, bytes: 1 };
+                assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
+            }
+            let segments = vec![Segment { file: Arc::clone(&file), index }];
+            let (log_start, last) = (LogId::ZERO, LogIndex(log_last));
+            ends_as_told(&Log { segments, log_start, last, maps: Arc::default() }, LogIndex(told))
+        };
+        assert!(ends(3, 2, 5, 5) && ends(5, 0, 5, 5) && ends(0, 0, 0, 0));
+        assert!(!ends(3, 2, 5, 6) && !ends(3, 2, 6, 5) && !ends(3, 3, 5, 5));
+        assert!(!ends(4, 0, 5, 5) && !ends(5, 0, 6, 5));
+    }
 }

@@ -440,9 +440,8 @@ fn a_segment_of_small_writes_has_room_for_its_footer() {
         let checksum = raft_core::Entry::checksum_of(&payload);
         raft_core::Entry { kind: raft_core::EntryKind::ConfChange, payload, checksum, ..entry(1, n, 0) }
     };
-    let kinds: [(&str, usize, &dyn Fn(u64) -> raft_core::Entry); 2] =
-        [("terms", 1, &|n| entry(n, n, 0)), ("configurations", 10, &conf)];
-    for (what, at_once, make) in kinds {
+    for (what, at_once) in [("terms", 1), ("configurations", 10)] {
+        let make = |n| if what == "terms" { entry(n, n, 0) } else { conf(n) };
         let (vfs, dir) = (SimVfs::new(), std::path::Path::new("/data"));
         let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options()).unwrap();
         let mut writes = Writes::default();
@@ -571,9 +570,8 @@ fn each_open_leaves_out_a_number_of_a_batch() {
         let (mut engine, _) = open(dir.path());
         write(&mut engine, &writes.append(1, index, 1, 10));
     }
-    let batches = dump(&OsVfs, dir.path()).unwrap().filter_map(|record| match record.unwrap().content {
-        Dumped::Commit { batch, .. } => Some(batch),
-        _ => None,
+    let batches = dump(&OsVfs, dir.path()).unwrap().filter_map(|record| {
+        if let Dumped::Commit { batch, .. } = record.unwrap().content { Some(batch) } else { None }
     });
     // The founding's, and that of the first write in the same open.
     assert_eq!(batches.collect::<Vec<u64>>(), [2, 3, 5, 7]);
