@@ -187,8 +187,8 @@ mod tests {
     const BAD: Hole = Hole { offset: 77, kind: CorruptionKind::RecordHeader, last: None };
 
     /// Segment `number`, which holds these entries in a log that ended at `before`.
-    fn loaded(number: u64, before: u64, entries: std::ops::RangeInclusive<u64>) -> Loaded {
-        let mut index = SegmentIndex::new(LogIndex(entries.start() - 1));
+    fn loaded(number: u64, before: u64, entries: std::ops::Range<u64>) -> Loaded {
+        let mut index = SegmentIndex::new(LogIndex(entries.start - 1));
         for entry in entries {
             let slot = Slot { offset: 0, bytes: 1 };
             assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
@@ -218,13 +218,13 @@ mod tests {
 
     #[test]
     fn segments_that_continue_each_other_are_the_log() {
-        let segments = [loaded(1, 0, 1..=5), loaded(2, 5, 6..=9)].map(Some);
+        let segments = [loaded(1, 0, 1..6), loaded(2, 5, 6..10)].map(Some);
         assert_eq!(outcome(&join(segments, 0, 9)), (Some(9), None));
     }
 
     #[test]
     fn what_the_newest_state_counts_and_no_segment_holds_is_lost() {
-        let segments = || [loaded(1, 0, 1..=5), loaded(2, 5, 6..=9)].map(Some);
+        let segments = || [loaded(1, 0, 1..6), loaded(2, 5, 6..10)].map(Some);
         assert_eq!(outcome(&join(segments(), 0, 12)), (Some(9), Some((10, 12))));
         // The other way round nothing is: what lies behind the last entry was cut.
         let (joined, state) = join(segments(), 0, 7);
@@ -234,16 +234,16 @@ mod tests {
 
     #[test]
     fn a_log_that_begins_too_late_is_lost_from_its_start() {
-        let joined = join([loaded(1, 3, 4..=9)].map(Some), 1, 9);
+        let joined = join([loaded(1, 3, 4..10)].map(Some), 1, 9);
         assert_eq!(outcome(&joined), (None, Some((2, 9))));
-        assert_eq!(outcome(&join([loaded(1, 3, 4..=9)].map(Some), 3, 9)), (Some(9), None));
+        assert_eq!(outcome(&join([loaded(1, 3, 4..10)].map(Some), 3, 9)), (Some(9), None));
     }
 
     #[test]
     fn what_the_start_covers_is_gone_and_what_is_lost_of_it_no_loss() {
-        let mut first = loaded(1, 0, 1..=5);
+        let mut first = loaded(1, 0, 1..6);
         first.hole = Some(BAD);
-        let (joined, state) = join([Some(first), Some(loaded(2, 7, 8..=9))], 9, 9);
+        let (joined, state) = join([Some(first), Some(loaded(2, 7, 8..10))], 9, 9);
         assert_eq!((joined.tip, joined.damage(&state)), (None, None));
         assert!(joined.segments.iter().all(|segment| segment.index.is_empty()));
         assert_eq!(joined.segments[1].index.first, LogIndex(10), "the next entry stands here");
@@ -251,13 +251,13 @@ mod tests {
 
     #[test]
     fn behind_a_hole_nothing_is_believed() {
-        let mut first = loaded(1, 0, 1..=5);
+        let mut first = loaded(1, 0, 1..6);
         first.hole = Some(BAD);
-        let (joined, state) = join([Some(first), Some(loaded(2, 6, 7..=9))], 0, 9);
+        let (joined, state) = join([Some(first), Some(loaded(2, 6, 7..10))], 0, 9);
         let damage = joined.damage(&state).unwrap();
         assert_eq!((damage.first, damage.last, damage.corruption.offset), (LogIndex(6), LogIndex(9), 77));
         assert_eq!((joined.tip, joined.segments[1].index.is_empty()), (Some(LogIndex(5)), true));
-        let (joined, state) = join([Some(loaded(1, 0, 1..=5)), None, Some(loaded(3, 8, 9..=9))], 0, 9);
+        let (joined, state) = join([Some(loaded(1, 0, 1..6)), None, Some(loaded(3, 8, 9..10))], 0, 9);
         let damage = joined.damage(&state).unwrap();
         assert_eq!(
             (damage.first, damage.corruption.path),
@@ -267,18 +267,18 @@ mod tests {
 
     #[test]
     fn a_missing_segment_takes_what_it_had_cut() {
-        let mut third = loaded(3, 8, 9..=9);
+        let mut third = loaded(3, 8, 9..10);
         (third.header.state.cuts, third.header.state.cut_min) = (1, LogIndex(3));
-        let joined = join([Some(loaded(1, 0, 1..=5)), None, Some(third)], 0, 9);
+        let joined = join([Some(loaded(1, 0, 1..6)), None, Some(third)], 0, 9);
         assert_eq!(outcome(&joined), (Some(3), Some((4, 9))));
     }
 
     #[test]
     fn what_was_lost_and_then_cut_off_or_reset_is_no_loss() {
         for reset in [false, true] {
-            let mut first = loaded(1, 0, 1..=5);
+            let mut first = loaded(1, 0, 1..6);
             first.hole = Some(BAD);
-            let mut second = loaded(2, 8, 9..=8);
+            let mut second = loaded(2, 8, 9..9);
             let after = if reset { 20 } else { 4 };
             let op = if reset { Op::Reset { to: LogId::new(1, 20) } } else { Op::Cut { after: LogIndex(4) } };
             assert!(second.segment.index.apply(op));
@@ -293,9 +293,9 @@ mod tests {
 
     #[test]
     fn a_cut_that_keeps_what_was_lost_leaves_the_loss() {
-        let mut first = loaded(1, 0, 1..=5);
+        let mut first = loaded(1, 0, 1..6);
         first.hole = Some(BAD);
-        let mut second = loaded(2, 8, 9..=8);
+        let mut second = loaded(2, 8, 9..9);
         assert!(second.segment.index.apply(Op::Cut { after: LogIndex(6) }));
         let (joined, state) = join([Some(first), Some(second)], 0, 6);
         let damage = joined.damage(&state).unwrap();
@@ -304,17 +304,17 @@ mod tests {
 
     #[test]
     fn segments_that_contradict_each_other_are_believed_up_to_there() {
-        let segments = [loaded(1, 0, 1..=5), loaded(2, 3, 4..=9)].map(Some);
+        let segments = [loaded(1, 0, 1..6), loaded(2, 3, 4..10)].map(Some);
         assert_eq!(outcome(&join(segments, 0, 9)), (Some(3), Some((4, 9))));
-        let segments = [loaded(1, 0, 1..=5), loaded(2, 6, 7..=9)].map(Some);
+        let segments = [loaded(1, 0, 1..6), loaded(2, 6, 7..10)].map(Some);
         assert_eq!(outcome(&join(segments, 0, 9)), (Some(5), Some((6, 9))));
     }
 
     #[test]
     fn a_log_that_goes_on_behind_accepted_damage_is_cut_to_where_it_began() {
-        let mut second = loaded(2, 3, 4..=9);
+        let mut second = loaded(2, 3, 4..10);
         second.header.repair = true;
-        let segments = [Some(loaded(1, 0, 1..=5)), Some(second)];
+        let segments = [Some(loaded(1, 0, 1..6)), Some(second)];
         assert_eq!(outcome(&join(segments, 0, 9)), (Some(9), None));
     }
 }
