@@ -202,3 +202,24 @@ fn what_a_snapshot_contradicts_does_not_count_as_durable() {
     assert_eq!(cluster.raft(3).durable(), prev.index, "not even the snapshot is");
     assert_eq!(cluster.raft(3).check(), Ok(()));
 }
+
+// The snapshot arrived, the acknowledgement did not, and the connection held: the next heartbeat's answer says the same, so that
+// nobody waits for a snapshot's patience.
+#[test]
+fn a_lost_acknowledgement_of_a_snapshot_costs_a_heartbeat() {
+    let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    cluster.be_led_by_one();
+    cluster.isolate(3);
+    for command in ["a", "b", "c"] {
+        cluster.commit(command);
+    }
+    cluster.snapshot(1).unwrap();
+    cluster.settle();
+    cluster.lose = |message| matches!(message.body, Body::AppendReply { .. }) && message.from == NodeId(3);
+    cluster.heal();
+    cluster.pass(300);
+    assert_eq!(cluster.node(3).restored.len(), 1);
+    let last = cluster.raft(1).last().index;
+    let (_, peer) = cluster.raft(1).peers().into_iter().find(|(id, _)| *id == NodeId(3)).unwrap();
+    assert_eq!(peer.matched, last);
+}
