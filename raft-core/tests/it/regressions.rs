@@ -2,8 +2,8 @@
 //! change.
 
 use raft_core::{
-    Body, CampaignId, ConfChange, Entry, EntryKind, Epoch, Event, Input, LogId, LogIndex, NodeId, Round,
-    SnapshotMeta, Term, Timestamp,
+    AppendOutcome, Body, CampaignId, ConfChange, Entry, EntryKind, Epoch, Event, Input, LogId, LogIndex,
+    NodeId, Round, SnapshotMeta, Term, Timestamp,
 };
 
 use crate::cluster::{Cluster, conf};
@@ -215,8 +215,11 @@ fn a_lost_acknowledgement_of_a_snapshot_costs_a_heartbeat() {
     }
     cluster.snapshot(1).unwrap();
     cluster.settle();
-    cluster.lose = |message| matches!(message.body, Body::AppendReply { .. }) && message.from == NodeId(3);
     cluster.heal();
+    cluster.lose = |message| {
+        let matched = matches!(message.body, Body::AppendReply { outcome: AppendOutcome::Matched(_), .. });
+        matched && message.from == NodeId(3)
+    };
     cluster.pass(300);
     assert_eq!(cluster.node(3).restored.len(), 1);
     let last = cluster.raft(1).last().index;
