@@ -497,6 +497,56 @@ fn a_sealed_segment_without_a_header_costs_nothing() {
     }
 }
 
+/// The segments of a log need not be of one size.
+#[test]
+fn a_lost_header_is_made_again_with_the_size_of_its_own_segment() {
+    let vfs = SimVfs::new();
+    let mut writes = Writes::default();
+    for (size, first) in [(SEGMENT, 1), (2 * SEGMENT, 151), (SEGMENT, 301)] {
+        let sized = options().with_segment_bytes(size);
+        let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), sized).unwrap();
+        for n in first..first + 150 {
+            write(&mut engine, &writes.append(1, n, 1, 1000));
+        }
+        engine.close().unwrap();
+    }
+    let sizes: Vec<usize> =
+        (1..).map_while(|n| vfs.bytes(&segment(DIR.as_ref(), n))).map(|bytes| bytes.len()).collect();
+    assert!(sizes.windows(2).any(|pair| pair[0] < pair[1]) && sizes.windows(2).any(|pair| pair[0] > pair[1]));
+    for number in 2..=sizes.len() as u64 {
+        let path = segment(DIR.as_ref(), number);
+        let whole = vfs.bytes(&path).unwrap();
+        if whole[..4096].iter().all(|byte| *byte == 0) {
+            continue; // Prepared.
+        }
+        for at in [60, 2048 + 60] {
+            vfs.flip_bits(&path, at, 4);
+        }
+        let (engine, report) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), options()).unwrap();
+        assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(450)));
+        engine.close().unwrap();
+        assert_eq!(vfs.bytes(&path).unwrap()[..4096], whole[..4096], "segment {number} of {sizes:?}");
+    }
+}
+
+/// Seal and footer of a segment are lost, and every entry is there: nothing is lost.
+#[test]
+fn a_segment_without_its_seal_and_footer_costs_nothing() {
+    let (vfs, expected) = simulated(300, 1000);
+    let seals = dump(&vfs, DIR.as_ref()).unwrap().filter_map(|record| {
+        let record = record.unwrap();
+        matches!(record.content, Dumped::Seal { .. }).then_some((record.segment, record.offset))
+    });
+    let (number, at) = seals.take(2).last().unwrap();
+    let path = segment(DIR.as_ref(), number);
+    vfs.flip_bits(&path, at + 20, 1);
+    vfs.flip_bits(&path, SEGMENT - 9, 1);
+    let (engine, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options()).unwrap();
+    let told = Corruption { path, offset: at, kind: CorruptionKind::Footer };
+    assert_eq!((report.damaged, report.rebuilt), (None, vec![told]));
+    assert_eq!(contents(&engine), expected);
+}
+
 /// A segment begun behind accepted damage says so in its header; the next one, made again, must not: what stands before it
 /// would no longer have to fit.
 #[test]
