@@ -351,9 +351,6 @@ impl Reader<'_> {
     /// A segment in the middle: by its footer if that fits, else record by record.
     fn load(&mut self, number: u64, next: &SegmentHeader) -> Result<Option<Loaded>, WalError> {
         let path = self.path(number);
-        if !self.names.segments.contains_key(&number) {
-            return Ok(None);
-        }
         let file = open(self.vfs, &path, self.write)?;
         let length = file.length().map_err(|error| WalError::io("measure", &path, error))?;
         let by_footer = self.by_footer(number, &*file, &path, length, next)?;
@@ -566,10 +563,15 @@ impl Reader<'_> {
             return Err(WalError::corrupt(&path, 0, CorruptionKind::Record));
         }
         for number in (state.first_segment..tail_number).rev() {
+            if !self.names.segments.contains_key(&number) {
+                // Only a batch that drops it takes a segment away, and none that can be read does. If one is lost, its term
+                // and its vote are lost with it: nothing of the state can be vouched for.
+                return Err(WalError::corrupt(&self.path(number), 0, CorruptionKind::Missing));
+            }
             let segment = self.load(number, &next)?;
             match &segment {
                 Some(segment) => next = segment.header,
-                // Whatever lies before a missing segment still has to fit the log's beginning.
+                // Whatever lies before a segment that cannot be read still has to fit the log's beginning.
                 None => next = SegmentHeader { number, repair: true, ..next },
             }
             loaded.insert(number, segment);

@@ -580,14 +580,35 @@ fn the_header_behind_a_repair_is_made_again_as_it_was() {
 #[test]
 fn a_lost_segment_and_the_next_ones_header_take_what_was_before() {
     let (vfs, _) = simulated(300, 1000);
-    vfs.remove(&segment(DIR.as_ref(), 2)).unwrap();
+    vfs.overwrite(&segment(DIR.as_ref(), 2), 0, &vec![0; SEGMENT as usize]);
     for at in [60, 2048 + 60] {
         vfs.flip_bits(&segment(DIR.as_ref(), 3), at, 4);
     }
     let (engine, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options()).unwrap();
-    let damage = report.damaged.unwrap();
-    assert_eq!((damage.first, damage.corruption.kind), (LogIndex(1), CorruptionKind::Missing));
+    assert_eq!(report.damaged.unwrap().first, LogIndex(1));
     assert_eq!(contents(&engine), []);
+}
+
+/// What the fuzzer found: the sector that told of the last vote and of the dropped segments is gone. That the segments are, too,
+/// shows that there was such a batch, and that the vote read is not the last one.
+#[test]
+fn a_log_whose_dropped_segments_are_all_that_is_left_of_its_last_batch_is_refused() {
+    let vfs = SimVfs::new();
+    let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), options()).unwrap();
+    let mut writes = Writes::default();
+    for n in 1..=150 {
+        write(&mut engine, &writes.append(1, n, 1, 1000));
+    }
+    let last = segment(DIR.as_ref(), engine.stats().segments as u64);
+    let known = vfs.bytes(&last).unwrap();
+    write(&mut engine, &writes.mark(2, LogId::new(1, 140), false, false));
+    engine.compact(LogIndex(140)).unwrap();
+    engine.close().unwrap();
+    assert!(vfs.bytes(&segment(DIR.as_ref(), 1)).is_none());
+    vfs.overwrite(&last, 0, &known);
+    let error = Engine::open(Arc::new(vfs), DIR.as_ref(), options()).unwrap_err();
+    let WalError::Corrupt(corruption) = error else { panic!("{error}") };
+    assert_eq!(corruption.kind, CorruptionKind::Missing);
 }
 
 /// One pass of the scrub tells every damaged entry of the sealed segments, although no open looked at them.
