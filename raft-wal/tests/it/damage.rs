@@ -599,7 +599,7 @@ fn a_log_whose_dropped_segments_are_all_that_is_left_of_its_last_batch_is_refuse
     for n in 1..=150 {
         write(&mut engine, &writes.append(1, n, 1, 1000));
     }
-    let last = segment(DIR.as_ref(), engine.stats().segments as u64);
+    let last = segment(DIR.as_ref(), engine.stats().segments);
     let known = vfs.bytes(&last).unwrap();
     write(&mut engine, &writes.mark(2, LogId::new(1, 140), false, false));
     engine.compact(LogIndex(140)).unwrap();
