@@ -128,7 +128,7 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The log cannot be opened.
-    #[error(transparent)]
+    #[error("{error}{help}", error = .0, help = help_for(.0))]
     Log(raft_wal::WalError),
     /// The log lost entries it had acknowledged.
     #[error(
@@ -165,4 +165,14 @@ pub enum StartError {
     /// The start was abandoned.
     #[error("the start was interrupted")]
     Interrupted,
+}
+
+/// What to do about a log that an open refuses.
+fn help_for(error: &raft_wal::WalError) -> &'static str {
+    if matches!(error, raft_wal::WalError::Corrupt(_)) {
+        "; nothing was changed, and what the log cannot vouch for, its vote perhaps, no other node can give back: run \
+         `raft-node verify` to see all of it, then bring back a copy, or replace the member with an empty directory"
+    } else {
+        ""
+    }
 }

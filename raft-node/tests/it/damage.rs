@@ -208,26 +208,40 @@ fn a_lone_node_with_a_damaged_log_refuses_to_start_and_names_the_command_that_he
     flip(&cluster.nodes[0], 10);
     let before = std::fs::read(&segments(&cluster.nodes[0])[0]).unwrap();
     let node = &cluster.nodes[0];
+    let text = refusal(node);
+    assert!(text.contains("raft-node verify") && text.contains("damaged"), "{text}");
+    assert_eq!(std::fs::read(&segments(node)[0]).unwrap(), before, "nothing was changed");
+}
+
+/// What a node says that does not start.
+fn refusal(node: &Server) -> String {
+    let ports = ["--resp", &node.resp, "--http", &node.http, "--peer", &node.peer];
     let output = Command::new(env!("CARGO_BIN_EXE_raft-node"))
-        .args([
-            "serve",
-            "--id",
-            "1",
-            "--resp",
-            &node.resp,
-            "--http",
-            &node.http,
-            "--peer",
-            &node.peer,
-            "--data-dir",
-        ])
+        .args(["serve", "--id", "1"])
+        .args(ports)
+        .arg("--data-dir")
         .arg(&node.dir)
         .output()
         .unwrap();
     assert!(!output.status.success());
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("raft-node verify") && text.contains("damaged"), "{text}");
-    assert_eq!(std::fs::read(&segments(node)[0]).unwrap(), before, "nothing was changed");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What took a segment away may have said more, of a vote perhaps: nobody can refill that.
+#[test]
+fn a_log_that_lacks_a_file_is_refused_with_what_helps() {
+    let mut cluster = Cluster::start(1, &SMALL_SEGMENTS);
+    write(&cluster.nodes[0], 0, 1500);
+    assert_eq!(cluster.nodes[0].terminate(), Some(0));
+    let node = &cluster.nodes[0];
+    let gone = segments(node).remove(1);
+    std::fs::remove_file(&gone).unwrap();
+    let before = segments(node);
+    let text = refusal(node);
+    for word in [&*gone.to_string_lossy(), "the file is missing", "raft-node verify", "empty directory"] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert_eq!(segments(node), before);
 }
 
 /// What `verify` and `dump` end with, as scripts see it: 0 clean, 1 torn, 2 damaged, 3 no data directory, 4 nothing
