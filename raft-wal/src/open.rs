@@ -167,7 +167,7 @@ impl Opening<'_> {
     }
 
     fn resume(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
-        let Survey { mut names, log, tail, state, mark, notes, unfit_headers, tail_unusable, .. } = survey;
+        let Survey { mut names, log, tail, state, mark, notes, tail_unusable, .. } = survey;
         let file = Arc::clone(&last_segment(&log).file);
         if !tail_unusable && !ends_as_told(&log, state.last.index) {
             // Every checksum fits, and together they cannot have been written by us.
@@ -175,7 +175,7 @@ impl Opening<'_> {
         }
         configurations(self.dir, &log)?;
         self.remove_temporaries(&names)?;
-        self.restore_headers(&log, &unfit_headers)?;
+        self.restore_headers(&log, &survey.unfit_headers, &survey.lost_headers)?;
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
         let current = match tail.scan.ending {
             Ending::Sealed { next_number, next_salt, .. } => {
@@ -239,12 +239,18 @@ impl Opening<'_> {
     /// next bad byte finds two again.
     ///
     /// Crash meanwhile: the other copy stands in another sector and is not touched; and the seal stays.
-    fn restore_headers(&self, log: &Log, unfit: &[(u64, u64, SegmentHeader)]) -> Result<(), WalError> {
-        for (number, at, header) in unfit {
-            let segment =
-                log.segments.iter().map(|segment| &segment.file).find(|file| file.number == *number);
+    fn restore_headers(
+        &self,
+        log: &Log,
+        unfit: &[(u64, u64, SegmentHeader)],
+        lost: &[SegmentHeader],
+    ) -> Result<(), WalError> {
+        let copies = unfit.iter().map(|(number, at, header)| (*number, *at, header.encode_copy()));
+        let whole = lost.iter().map(|header| (header.number, 0, header.encode()));
+        for (number, at, bytes) in copies.chain(whole) {
+            let segment = log.segments.iter().map(|segment| &segment.file).find(|file| file.number == number);
             let Some(SegmentFile { file, path, .. }) = segment.map(|file| &**file) else { continue };
-            file.write_at(&header.encode_copy(), *at).map_err(|error| WalError::io("write", path, error))?;
+            file.write_at(&bytes, at).map_err(|error| WalError::io("write", path, error))?;
             file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
         }
         Ok(())

@@ -24,7 +24,7 @@ use crate::{
     segment::{
         check::{self, Claim},
         footer::{TRAILER_BYTES, Trailer},
-        header::{COPY_OFFSET, Found, HEADER_BYTES, SegmentHeader},
+        header::{Found, HEADER_BYTES, SegmentHeader},
         index::SegmentIndex,
     },
     vfs::{Vfs, VfsFile, read_exact_at},
@@ -87,8 +87,10 @@ pub(crate) struct Survey {
     pub(crate) damage: Option<Damage>,
     /// Damaged bytes that cost no entry.
     pub(crate) notes: Vec<Corruption>,
-    /// Copies of headers that are among them: the number, where the copy stands, and what it has to say.
+    /// Headers of which one copy is among them: the number, where that copy stands, and what it has to say.
     pub(crate) unfit_headers: Vec<(u64, u64, SegmentHeader)>,
+    /// Headers of which both are, made again from the seal before.
+    pub(crate) lost_headers: Vec<SegmentHeader>,
     /// Entries whose payloads were checked.
     pub(crate) entries: u64,
     /// The tail cannot be continued, although no entry is lost: go on in a new segment.
@@ -621,6 +623,7 @@ impl Reader<'_> {
             damage,
             notes: self.notes,
             unfit_headers,
+            lost_headers: self.lost_headers,
             entries: self.entries,
             tail_unusable,
         })
@@ -631,9 +634,7 @@ impl Reader<'_> {
             Found::Live { header, unfit: Some(at) } => Some((*number, *at, *header)),
             Found::Live { unfit: None, .. } | Found::Blank | Found::Unreadable => None,
         };
-        let lost = self.lost_headers.iter();
-        let lost = lost.flat_map(|header| [0, COPY_OFFSET as u64].map(|at| (header.number, at, *header)));
-        self.headers.iter().filter_map(unfit).chain(lost).collect()
+        self.headers.iter().filter_map(unfit).collect()
     }
 
     /// The newest snapshot mark: the tail repeats it at its beginning, else the newest footer that has it.

@@ -13,7 +13,7 @@ use crate::{
 /// Bytes in front of the first record.
 pub(crate) const HEADER_BYTES: usize = 4096;
 /// Where the second copy stands, in a sector of its own.
-pub(crate) const COPY_OFFSET: usize = 2048;
+const COPY_OFFSET: usize = 2048;
 /// Bytes of one copy: it never crosses a sector.
 const COPY_BYTES: usize = 104 + STATE_BYTES;
 const MAGIC: [u8; 8] = *b"RAFTWAL\n";

@@ -476,9 +476,7 @@ fn a_sealed_segment_without_a_header_costs_nothing() {
             let (vfs, expected) = simulated(300, 1000);
             let path = segment(DIR.as_ref(), number);
             let whole = vfs.bytes(&path).unwrap();
-            for at in [60, 2048 + 60] {
-                vfs.flip_bits(&path, at, 4);
-            }
+            vfs.overwrite(&path, 0, &[0xa5; 4096]);
             let told = Corruption { path: path.clone(), offset: 0, kind: CorruptionKind::SegmentHeader };
             let checked = raft_wal::Options { verify_on_open, tail_bytes: 0, ..options() };
             let (engine, report) =
