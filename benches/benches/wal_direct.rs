@@ -49,7 +49,7 @@ impl Direct {
         self.direct.write_all_at(&self.blocks[..all], at as u64).expect("the disk works");
         self.plain.sync_data().expect("the disk works");
         self.blocks.copy_within(last..last + BLOCK, 0);
-        self.offset = if at + 2 * all + BLOCK > FILE_BYTES as usize { 0 } else { self.offset + bytes.len() };
+        self.offset = if (at + 2 * all + BLOCK) as u64 > FILE_BYTES { 0 } else { self.offset + bytes.len() };
     }
 }
 
