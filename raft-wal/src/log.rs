@@ -207,3 +207,29 @@ pub(crate) fn drop_runs(runs: &mut Vec<TermRun>, start: LogIndex) {
         runs[0].first = start.next();
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use raft_core::LogId;
+
+    use super::*;
+    use crate::{
+        segment::index::Op,
+        vfs::{Vfs as _, sim::SimVfs},
+    };
+
+    /// Segment `number` with these entries, of which nothing is in its file.
+    pub(crate) fn segment(number: u64, entries: std::ops::Range<u64>) -> Segment {
+        let mut index = SegmentIndex::new(LogIndex(entries.start - 1));
+        for entry in entries {
+            let slot = Slot { offset: 0, bytes: 1 };
+            assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
+        }
+        let (vfs, path) = (SimVfs::new(), PathBuf::from(format!("/{number}")));
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        Segment { file: SegmentFile::new(number, path, file, Stamp::new(number, 2), 64 << 10), index }
+    }
+}

@@ -536,27 +536,13 @@ mod tests {
     use raft_core::LogId;
 
     use super::*;
-    use crate::{
-        record::Stamp,
-        segment::index::{Op, SegmentIndex, Slot},
-        vfs::sim::SimVfs,
-    };
+    use crate::log::tests::segment;
 
     // Either of the two would trip over an assertion at the first append.
     #[test]
     fn a_log_ends_where_its_state_and_its_last_segment_say() {
-        let vfs = SimVfs::new();
-        vfs.create_dir_all(Path::new("/")).unwrap();
-        let path = std::path::PathBuf::from("/1");
-        let file = vfs.create(&path).unwrap();
-        let file = SegmentFile::new(1, path, file, Stamp::new(1, 2), 64 << 10);
         let ends = |before: u64, entries: u64, log_last: u64, told: u64| {
-            let mut index = SegmentIndex::new(LogIndex(before));
-            for entry in before + 1..=before + entries {
-                let slot = Slot { offset: 0, bytes: 1 };
-                assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
-            }
-            let segments = vec![Segment { file: Arc::clone(&file), index }];
+            let segments = vec![segment(1, before + 1..before + 1 + entries)];
             let (log_start, last) = (LogId::ZERO, LogIndex(log_last));
             ends_as_told(&Log { segments, log_start, last, maps: Arc::default() }, LogIndex(told))
         };

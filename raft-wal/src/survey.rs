@@ -356,38 +356,29 @@ impl Reader<'_> {
         let file = open(self.vfs, &path, self.write)?;
         let length = file.length().map_err(|error| WalError::io("measure", &path, error))?;
         let by_footer = self.by_footer(number, &*file, &path, length, next)?;
-        let by_seal = match self.headers.get(&number) {
-            Some(Found::Live { .. }) => None,
-            Some(Found::Blank | Found::Unreadable) | None => {
-                self.header_by_seal_before(number, length, next)?
-            }
-        };
-        let is_live = matches!(self.headers.get(&number), Some(Found::Live { .. }));
         let is_its_own =
-            |header: &SegmentHeader| by_footer.as_ref().is_none_or(|(_, salt, _)| *salt == header.salt);
-        let header = match (self.headers.get(&number), by_seal.filter(is_its_own), &by_footer) {
-            (Some(Found::Live { header, .. }), ..) => *header,
-            (_, Some(header), _) => {
-                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
-                if by_footer.is_some() {
-                    // Surely this segment's file.
-                    self.lost_headers.push(header);
-                }
-                header
+            |header: &SegmentHeader| by_footer.as_ref().is_none_or(|sealed| sealed.salt == header.salt);
+        let (header, is_exact) = if let Some(Found::Live { header, .. }) = self.headers.get(&number) {
+            (*header, true)
+        } else if let Some(header) = self.header_by_seal_before(number, length, next)?.filter(is_its_own) {
+            self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+            if by_footer.is_some() {
+                // Surely this segment's file.
+                self.lost_headers.push(header);
             }
-            (_, None, Some((_, salt, _))) => {
-                // The footer tells the salt. What was before this segment, and what that cut, nobody knows.
-                self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
-                let state = State { cuts: 1, cut_min: LogIndex::ZERO, ..next.state };
-                SegmentHeader { number, salt: *salt, segment_bytes: length, state, repair: false, ..*next }
-            }
-            (_, None, None) => return Ok(None),
+            (header, true)
+        } else if let Some(Sealed { salt, .. }) = by_footer {
+            // The footer tells the salt. What was before this segment, and what that cut, nobody knows.
+            self.notes.push(corruption(&path, 0, CorruptionKind::SegmentHeader));
+            let state = State { cuts: 1, cut_min: LogIndex::ZERO, ..next.state };
+            (SegmentHeader { number, salt, segment_bytes: length, state, repair: false, ..*next }, false)
+        } else {
+            return Ok(None);
         };
         let file = SegmentFile::new(number, path.clone(), file, header.stamp(), length);
-        if let Some((index, _, seal_offset)) = by_footer {
+        if let Some(Sealed { index, seal_offset, .. }) = by_footer {
             // Without a header there is nothing to check the first record with.
-            let taken_to =
-                (is_live || by_seal.is_some_and(|by_seal| by_seal == header)).then_some(seal_offset);
+            let taken_to = is_exact.then_some(seal_offset);
             let segment = Segment { file, index };
             return Ok(Some(Loaded { header, segment, mark: None, hole: None, taken_to }));
         }
@@ -467,17 +458,18 @@ impl Reader<'_> {
         path: &Path,
         length: u64,
         next: &SegmentHeader,
-    ) -> Result<Option<(SegmentIndex, u128, u64)>, WalError> {
+    ) -> Result<Option<Sealed>, WalError> {
         if next.repair {
             return Ok(None);
         }
-        let Some(sealed) = self.sealed(number, file, path, length)? else { return Ok(None) };
-        let fits = sealed.next_number == next.number
-            && sealed.next_salt == next.salt
-            && sealed.end == next.previous_length
-            && sealed.state == next.state
-            && sealed.index.last() == sealed.state.last.index;
-        Ok(fits.then_some((sealed.index, sealed.salt, sealed.seal_offset)))
+        let fits = |sealed: &Sealed| {
+            sealed.next_number == next.number
+                && sealed.next_salt == next.salt
+                && sealed.end == next.previous_length
+                && sealed.state == next.state
+                && sealed.index.last() == sealed.state.last.index
+        };
+        Ok(self.sealed(number, file, path, length)?.filter(fits))
     }
 
     /// The header of a segment whose own is lost, as it follows from the seal in front of it. `None` if that cannot be had.

@@ -126,7 +126,8 @@ impl Sim {
         e13_absurd_term_refused(id(n), refused, before, core.term())
     }
 
-    /// A node that is no member, and came to a later term somewhere, asks the leader for its vote. (The leader may be none itself.)
+    /// A node that is no member, and came to a later term somewhere, asks the leader for its vote. It is not the leader, who
+    /// may be no member either.
     pub(super) fn deliver_strange(&mut self, from: usize) -> Checked {
         let Some((term, leader)) = self.ghost.latest_leader() else { return Ok(()) };
         let n = place(leader);

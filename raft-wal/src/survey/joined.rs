@@ -176,31 +176,20 @@ mod tests {
 
     use super::*;
     use crate::{
-        log::SegmentFile,
+        log::tests::segment,
         segment::{
             header::{SegmentHeader, tests::header},
-            index::{Op, SegmentIndex, Slot},
+            index::{Op, Slot},
         },
-        vfs::{Vfs as _, sim::SimVfs},
     };
 
     const BAD: Hole = Hole { offset: 77, kind: CorruptionKind::RecordHeader, last: None };
 
     /// Segment `number`, which holds these entries in a log that ended at `before`.
     fn loaded(number: u64, before: u64, entries: std::ops::Range<u64>) -> Loaded {
-        let mut index = SegmentIndex::new(LogIndex(entries.start - 1));
-        for entry in entries {
-            let slot = Slot { offset: 0, bytes: 1 };
-            assert!(index.apply(Op::Push { id: LogId::new(1, entry), slot, is_conf: false }));
-        }
         let state = State { last: LogId::new(1, before), ..State::NEW };
         let header = SegmentHeader { number, state, ..header() };
-        let path = PathBuf::from(format!("/{number}"));
-        let vfs = SimVfs::new();
-        vfs.create_dir_all(Path::new("/")).unwrap();
-        let file = vfs.create(&path).unwrap();
-        let file = SegmentFile::new(number, path, file, header.stamp(), 64 << 10);
-        Loaded { header, segment: Segment { file, index }, mark: None, hole: None, taken_to: None }
+        Loaded { header, segment: segment(number, entries), mark: None, hole: None, taken_to: None }
     }
 
     fn join(segments: impl IntoIterator<Item = Option<Loaded>>, start: u64, last: u64) -> (Joined, State) {

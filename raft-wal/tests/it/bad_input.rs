@@ -253,7 +253,7 @@ fn with_holes_in_their_numbers() {
 // Nobody made it, and reading it would take its length in memory.
 #[test]
 fn a_segment_longer_than_any() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempdir().unwrap();
     let (mut engine, _) = open(dir.path());
     write(&mut engine, &Writes::default().append(1, 1, 9, 100));
     drop(engine);

@@ -21,6 +21,23 @@ fn small_log(batches: u64) -> TempDir {
     dir
 }
 
+/// As [`small_log`], nine entries, the header of the fourth damaged.
+fn log_without_entry_4() -> TempDir {
+    let dir = small_log(9);
+    patch(&segment(dir.path(), 1), |bytes| {
+        let at = payload_at(bytes, 4) - 20;
+        bytes[at] ^= 1;
+    });
+    dir
+}
+
+/// Damages both copies of a segment's header.
+fn lose_header(vfs: &SimVfs, path: &std::path::Path) {
+    for at in [60, 2048 + 60] {
+        vfs.flip_bits(path, at, 4);
+    }
+}
+
 /// Where the payload of entry `index` begins.
 fn payload_at(bytes: &[u8], index: u64) -> usize {
     let payload = entry(1, index, 100).payload;
@@ -75,11 +92,7 @@ fn mid_log_rot_is_not_truncated() {
 
 #[test]
 fn a_refilled_hole_is_forgotten_only_once_the_promise_is_kept() {
-    let dir = small_log(9);
-    patch(&segment(dir.path(), 1), |bytes| {
-        let at = payload_at(bytes, 4) - 20;
-        bytes[at] ^= 1;
-    });
+    let dir = log_without_entry_4();
     let (mut engine, report) = open(dir.path());
     assert_eq!(report.damaged.as_ref().unwrap().first, LogIndex(4));
     engine.begin_repair().unwrap();
@@ -517,9 +530,7 @@ fn a_lost_header_is_made_again_with_the_size_of_its_own_segment() {
         if whole[..4096].iter().all(|byte| *byte == 0) {
             continue; // Prepared.
         }
-        for at in [60, 2048 + 60] {
-            vfs.flip_bits(&path, at, 4);
-        }
+        lose_header(&vfs, &path);
         let (engine, report) = Engine::open(Arc::new(vfs.clone()), DIR.as_ref(), options()).unwrap();
         assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(450)));
         engine.close().unwrap();
@@ -549,11 +560,7 @@ fn a_segment_without_its_seal_and_footer_costs_nothing() {
 /// would no longer have to fit.
 #[test]
 fn the_header_behind_a_repair_is_made_again_as_it_was() {
-    let dir = small_log(9);
-    patch(&segment(dir.path(), 1), |bytes| {
-        let at = payload_at(bytes, 4) - 20;
-        bytes[at] ^= 1;
-    });
+    let dir = log_without_entry_4();
     let (mut engine, _) = open(dir.path());
     engine.begin_repair().unwrap();
     let mut writes = Writes { id: 50 };
@@ -579,9 +586,7 @@ fn the_header_behind_a_repair_is_made_again_as_it_was() {
 fn a_lost_segment_and_the_next_ones_header_take_what_was_before() {
     let (vfs, _) = simulated(300, 1000);
     vfs.overwrite(&segment(DIR.as_ref(), 2), 0, &vec![0; SEGMENT as usize]);
-    for at in [60, 2048 + 60] {
-        vfs.flip_bits(&segment(DIR.as_ref(), 3), at, 4);
-    }
+    lose_header(&vfs, &segment(DIR.as_ref(), 3));
     let (engine, report) = Engine::open(Arc::new(vfs), DIR.as_ref(), options()).unwrap();
     assert_eq!(report.damaged.unwrap().first, LogIndex(1));
     assert_eq!(contents(&engine), []);
