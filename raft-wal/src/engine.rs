@@ -32,7 +32,7 @@ use crate::{
     report::{OpenReport, Stats},
     scrub::{Scrub, ScrubReport},
     segment::{
-        header::SegmentHeader,
+        header::{HEADER_BYTES, SegmentHeader},
         index::{Op, SegmentIndex},
         prepare::{Job, Prepared},
         reader,
@@ -168,11 +168,13 @@ impl Engine {
     /// # Errors
     /// As [`flush`](Self::flush).
     pub fn witness(&mut self) -> Result<(), WalError> {
-        self.flush()?;
-        match self.start_witness() {
-            Some(flight) => self.land(*flight),
-            None => Ok(()),
+        let flushed = self.flush();
+        if matches!(flushed, Ok(_) | Err(WalError::Full { .. }))
+            && let Some(flight) = self.start_witness()
+        {
+            self.land(*flight)?;
         }
+        flushed.map(drop)
     }
 
     /// As [`Wal::read`](crate::Wal::read).
@@ -197,14 +199,16 @@ impl Engine {
     pub fn compact(&mut self, up_to: LogIndex) -> Result<(), WalError> {
         self.refuse_if_unusable()?;
         self.drop_prefix(up_to);
-        self.flush()?;
-        for garbage in std::mem::take(&mut self.garbage) {
+        let flushed = self.flush();
+        let dropped = std::mem::take(&mut self.garbage);
+        let made_room = !dropped.is_empty();
+        for garbage in dropped {
             match garbage.collect(&*self.vfs, &self.dir) {
                 Ok(spares) => self.spares.extend(spares),
                 Err(error) => return Err(self.poison(error)),
             }
         }
-        Ok(())
+        if made_room && matches!(flushed, Err(WalError::Full { .. })) { self.flush() } else { flushed }.map(drop)
     }
 
     /// As [`Wal::begin_repair`](crate::Wal::begin_repair).
@@ -268,11 +272,6 @@ impl Engine {
             Some(damage) => Err(WalError::Damaged(Box::new(damage.clone()))),
             None => Ok(()),
         }
-    }
-
-    /// Whether something was appended that no flight has taken yet.
-    pub(crate) fn has_work(&self) -> bool {
-        self.open.is_some() || !self.pending.is_empty()
     }
 
     /// Whether the last batch could still get a witness.
@@ -375,9 +374,8 @@ impl Engine {
     /// where the log ends.
     pub(crate) fn continue_in_new_segment(&mut self, promised: LogId) -> Result<(), WalError> {
         let number = self.current.file.number + 1;
-        let prepared = Job::alone(number, self.options.segment_bytes)
-            .run(&*self.vfs, &self.dir)
-            .map_err(|error| self.poison(error))?;
+        let job = Job::alone(number, self.options.segment_bytes);
+        let prepared = job.run(&*self.vfs, &self.dir).map_err(|error| self.poison_unless_full(error))?;
         let last = self.log.read().unwrap_or_else(PoisonError::into_inner).last;
         let start = self.state.log_start;
         let last = match log::term_at(&self.runs, last) {
@@ -390,8 +388,19 @@ impl Engine {
         let salt = self.salt();
         self.start_segment(prepared, salt, 0, true, state);
         (self.state, self.written) = (state, state);
+        // By itself and first: no seal tells of this segment, so a record in it has to prove that there was a header.
+        self.write_header().map_err(|error| self.poison(error))?;
         self.write_empty_batch()?;
         self.tip = self.tip_of_state();
+        Ok(())
+    }
+
+    fn write_header(&mut self) -> Result<(), WalError> {
+        let Some(header) = self.current.unwritten_header.take() else { return Ok(()) };
+        let SegmentFile { file, path, .. } = &*self.current.file;
+        file.write_at(&header.encode(), 0).map_err(|error| WalError::io("write", path, error))?;
+        file.sync_data().map_err(|error| WalError::io("sync", path, error))?;
+        self.current.position = HEADER_BYTES as u64;
         Ok(())
     }
 
@@ -426,12 +435,15 @@ impl Engine {
                 self.next = Some(prepared);
                 Ok(())
             }
-            Err(error @ WalError::Full { .. }) => {
-                self.full = true;
-                Err(error)
+            Err(error) => {
+                self.full = matches!(error, WalError::Full { .. });
+                Err(self.poison_unless_full(error))
             }
-            Err(error) => Err(self.poison(error)),
         }
+    }
+
+    fn poison_unless_full(&mut self, error: WalError) -> WalError {
+        if matches!(error, WalError::Full { .. }) { error } else { self.poison(error) }
     }
 
     pub(crate) fn poison(&mut self, error: WalError) -> WalError {

@@ -318,4 +318,74 @@ mod tests {
         }
         assert!(decode(path, &[bytes, vec![0]].concat()).is_err());
     }
+
+    /// A founded identity, changed, with a checksum that fits.
+    fn refused(change: impl FnOnce(&mut Vec<u8>)) -> IdentityError {
+        let mut bytes = founded().encode();
+        bytes.truncate(bytes.len() - 4);
+        change(&mut bytes);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        decode(Path::new("identity"), &bytes).unwrap_err()
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_by_its_place_even_if_the_checksum_fits() {
+        let put = |at: usize, value: u32| {
+            move |bytes: &mut Vec<u8>| bytes[at..at + 4].copy_from_slice(&value.to_le_bytes())
+        };
+        let short = |bytes: &mut Vec<u8>| {
+            bytes.truncate(36);
+            put(12, 40)(bytes);
+        };
+        let cases = [
+            (refused(put(0, 1)), 0, IdentityDamage::Magic),
+            (refused(put(12, 200)), 12, IdentityDamage::Length),
+            (refused(short), 12, IdentityDamage::Length),
+            (refused(put(64, 8)), 64, IdentityDamage::Content),
+            (refused(put(68, 1 << 20)), 68, IdentityDamage::Length),
+            (refused(put(72, u32::MAX)), 72, IdentityDamage::Configuration),
+        ];
+        for (n, (error, at, what)) in cases.into_iter().enumerate() {
+            match error {
+                IdentityError::Damaged { offset, kind, .. } => assert_eq!((offset, kind), (at, what), "case {n}"),
+                other => panic!("case {n}: {other}"),
+            }
+        }
+        assert!(matches!(refused(put(8, 2)), IdentityError::NewerFormat { version: 2, known: 1, .. }));
+        assert!(matches!(refused(put(16, 4)), IdentityError::UnknownFeatures { bits: 4, .. }));
+    }
+
+    #[test]
+    fn a_file_longer_than_any_identity_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsVfs.create(&dir.path().join(layout::IDENTITY_FILE)).unwrap();
+        let longest = 72 + CONF_STATE_BYTES_MAX + 8 + 8;
+        for (length, what) in [(longest, IdentityDamage::Magic), (longest + 1, IdentityDamage::Length)] {
+            file.write_at(&[0], length as u64 - 1).unwrap();
+            match Identity::load(&OsVfs, dir.path()) {
+                Err(IdentityError::Damaged { offset: 0, kind, .. }) => assert_eq!(kind, what),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Taken for absent, it would be founded anew: without its vote.
+    #[test]
+    fn an_identity_that_cannot_be_opened_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(layout::IDENTITY_FILE);
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let error = Identity::load(&OsVfs, dir.path()).unwrap_err();
+        assert!(matches!(error, IdentityError::Io { operation: "read", .. }), "{error}");
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_a_new_identity_is_told_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let temporary = layout::IDENTITY_FILE.to_owned() + layout::TEMPORARY_SUFFIX;
+        OsVfs.create_dir_all(&dir.path().join(&temporary).join("full")).unwrap();
+        let error = founded().store(&OsVfs, dir.path()).unwrap_err();
+        assert!(matches!(error, IdentityError::Io { operation: "remove", .. }), "{error}");
+        assert!(Identity::load(&OsVfs, dir.path()).unwrap().is_none());
+    }
 }

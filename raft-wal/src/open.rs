@@ -135,9 +135,11 @@ impl Opening<'_> {
         Ok((engine, report))
     }
 
-    /// Changes nothing: a cut would be the loss of what was acknowledged.
+    /// Changes nothing: a cut would be the loss of what was acknowledged. Unless all that is missing is what a repair has not
+    /// refilled yet: then what it has is about to count, and may be in the page cache only.
     fn damaged(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
-        let Survey { names, log, tail, state, mark, damage, notes, .. } = survey;
+        let Survey { names, log, tail, state, mark, damage, notes, refilling, .. } = survey;
+        let torn = if refilling { self.settle(&last_segment(&log).file, &tail)? } else { None };
         let current = Current {
             file: Arc::clone(&last_segment(&log).file),
             unwritten_header: None,
@@ -155,7 +157,7 @@ impl Opening<'_> {
         let segments = names.segments.len();
         let report = OpenReport {
             recovered,
-            torn: None,
+            torn,
             damaged: damage,
             rebuilt: notes,
             unknown_files: names.unknown,
@@ -179,7 +181,7 @@ impl Opening<'_> {
         let torn = if tail_unusable { None } else { self.settle(&file, &tail)? };
         let current = match tail.scan.ending {
             Ending::Sealed { next_number, next_salt, .. } => {
-                let next = self.next_of_sealed(&names, next_number, tail.next_dirty)?;
+                let next = self.next_of_sealed(&mut names, next_number)?;
                 let header = SegmentHeader {
                     previous_length: tail.scan.end,
                     ..self.header(&next, next_salt, 0, State { chain: tail.scan.chain, ..state })
@@ -301,25 +303,16 @@ impl Opening<'_> {
         kept.is_ok()
     }
 
-    /// The segment that a seal names, without traces of an unfinished first write: those carry its salt.
-    fn next_of_sealed(&self, names: &Names, number: u64, dirty: bool) -> Result<Prepared, WalError> {
-        if !dirty && let Some(prepared) = self.prepared_next(names, number) {
-            return Ok(prepared);
+    /// The segment that a seal names, made anew, from a spare if there is one. The file that is there may have traces of an
+    /// unfinished first write, under the very salt that the first batch will have; and its name may be in the cache only,
+    /// if the open that gave it failed to sync the directory.
+    fn next_of_sealed(&self, names: &mut Names, number: u64) -> Result<Prepared, WalError> {
+        let fits = |(_, length): &(&u64, &u64)| **length == self.options.segment_bytes;
+        let spare = names.spares.iter().find(fits).map(|(spare, _)| *spare);
+        if let Some(spare) = spare {
+            names.spares.remove(&spare);
         }
-        Job::alone(number, self.options.segment_bytes).run(&*self.vfs, self.dir)
-    }
-
-    /// The next segment, if it is ready and of the size wanted.
-    fn prepared_next(&self, names: &Names, number: u64) -> Option<Prepared> {
-        let bytes = *names.segments.get(&number)?;
-        if bytes != self.options.segment_bytes {
-            return None;
-        }
-        let path = self.dir.join(layout::segment(number));
-        let file = self.vfs.open(&path, true).ok()?;
-        let mut header = vec![0; HEADER_BYTES];
-        crate::vfs::read_exact_at(&*file, &mut header, 0).ok()?;
-        header.iter().all(|byte| *byte == 0).then_some(Prepared { number, path, file, bytes })
+        Job { spare, ..Job::alone(number, self.options.segment_bytes) }.run(&*self.vfs, self.dir)
     }
 
     /// Makes spares of the segments from `first` on, which were prepared and not used yet.

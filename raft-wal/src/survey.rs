@@ -19,7 +19,7 @@ use crate::{
     log::{Log, Segment, SegmentFile},
     mmap::Room,
     options::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN},
-    record::{self, Header, State},
+    record::{self, ALIGN, Header, State},
     recovery::{self, Ending, Hole, Scan},
     segment::{
         check::{self, Claim},
@@ -95,6 +95,8 @@ pub(crate) struct Survey {
     pub(crate) entries: u64,
     /// The tail cannot be continued, although no entry is lost: go on in a new segment.
     pub(crate) tail_unusable: bool,
+    /// Nothing else is damaged than what was lost before and is being refilled.
+    pub(crate) refilling: bool,
 }
 
 /// The segment that was written last.
@@ -105,8 +107,6 @@ pub(crate) struct Tail {
     pub(crate) header_lost: bool,
     pub(crate) bytes: Room,
     pub(crate) scan: Scan,
-    /// Traces of an unfinished first write in the segment that follows a sealed tail.
-    pub(crate) next_dirty: bool,
 }
 
 struct Loaded {
@@ -191,8 +191,9 @@ impl Reader<'_> {
         for (number, length) in &self.names.segments {
             let path = self.dir.join(layout::segment(*number));
             let file = open(self.vfs, &path, self.write)?;
-            let mut bytes = vec![0; HEADER_BYTES];
-            let there = usize::try_from(*length).unwrap_or(usize::MAX).min(HEADER_BYTES);
+            // With the first word behind it: a segment where that is not zero is in use, though its header reads as zeroes.
+            let mut bytes = vec![0; HEADER_BYTES + ALIGN];
+            let there = usize::try_from(*length).unwrap_or(usize::MAX).min(bytes.len());
             read_exact_at(&*file, &mut bytes[..there], 0)
                 .map_err(|error| WalError::io("read", &path, error))?;
             // The footers are wanted next, of all segments: the disk can look for them meanwhile.
@@ -305,7 +306,7 @@ impl Reader<'_> {
         }
         let Ending::Sealed { next_number, next_salt, .. } = scan.ending else {
             self.entries += scan.entries;
-            return Ok((Tail { header, header_lost: false, bytes, scan, next_dirty: false }, file));
+            return Ok((Tail { header, header_lost: false, bytes, scan }, file));
         };
         let next_path = self.path(next_number);
         if !self.names.segments.contains_key(&next_number) {
@@ -335,19 +336,17 @@ impl Reader<'_> {
             }
             self.headers.insert(next_number, Found::Live { header: next_header, unfit: None });
             self.entries += next_scan.entries;
-            let tail = Tail {
-                header: next_header,
-                header_lost: true,
-                bytes: next_bytes,
-                scan: next_scan,
-                next_dirty: false,
-            };
+            let tail = Tail { header: next_header, header_lost: true, bytes: next_bytes, scan: next_scan };
             return Ok((tail, next_file));
         }
-        let next_dirty = matches!(next_scan.ending, Ending::Torn { .. })
-            || next_bytes.iter().take(HEADER_BYTES).any(|byte| *byte != 0);
+        let first_word = next_bytes.get(HEADER_BYTES..HEADER_BYTES + ALIGN).unwrap_or_default();
+        let unused = first_word.iter().all(|byte| *byte == 0);
+        if !unused && first_word != next_header.stamp().tag.to_le_bytes() {
+            // It was begun under another salt than the seal's: by a repair. What it holds cannot be read without its header.
+            return Err(WalError::corrupt(&next_path, 0, CorruptionKind::SegmentHeader));
+        }
         self.entries += scan.entries;
-        Ok((Tail { header, header_lost: false, bytes, scan, next_dirty }, file))
+        Ok((Tail { header, header_lost: false, bytes, scan }, file))
     }
 
     /// A segment in the middle: by its footer if that fits, else record by record.
@@ -593,6 +592,7 @@ impl Reader<'_> {
         let joined = Joined::join(self.dir, &state, loaded);
         let damage = joined.damage(&state);
         let tail_unusable = damage.is_none() && tail_hole.is_some();
+        let refilling = damage.is_some() && joined.hole.is_none();
         if let Some((hole, path)) = joined.hole.as_ref().filter(|_| damage.is_none()) {
             self.notes.push(corruption(path, hole.offset, hole.kind));
         }
@@ -618,6 +618,7 @@ impl Reader<'_> {
             lost_headers: self.lost_headers,
             entries: self.entries,
             tail_unusable,
+            refilling,
         })
     }
 

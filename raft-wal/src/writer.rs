@@ -254,6 +254,9 @@ impl Writer {
                     return witness.map_or(Work::End, Work::Fly);
                 }
                 if front.engine.full && !self.preparing {
+                    if usable && let Some(witness) = front.engine.start_witness() {
+                        return Work::Fly(witness);
+                    }
                     let path = front.engine.dir.clone();
                     front.engine.poison(WalError::Full { path });
                     continue;
@@ -262,7 +265,7 @@ impl Writer {
             if self.retry_segment(&mut front.engine) {
                 continue;
             }
-            let witness = usable && !blocked && front.engine.wants_witness();
+            let witness = usable && front.engine.wants_witness();
             let limit = if witness { Some(self.idle) } else { self.full_since.map(|_| FULL_RETRY) };
             let nothing_came;
             (front, nothing_came) = wait(&shared, front, limit);

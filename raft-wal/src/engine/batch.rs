@@ -39,6 +39,7 @@ pub(crate) struct Batch {
 impl Engine {
     /// Encodes what waits, as far as the open batch and the segment take it.
     pub(super) fn encode_pending(&mut self) {
+        self.drop_early();
         while let Some(queued) = self.pending.pop_front() {
             let taken = match &queued {
                 Queued::Write(write) => self.encode_if_it_fits(write),
@@ -119,13 +120,13 @@ impl Engine {
         let mut state = self.written;
         if let Some(header) = &self.current.unwritten_header {
             self.buffer.extend_from_slice(&header.encode());
-            (state.cuts, state.cut_min) = (0, State::NEW.cut_min);
         }
-        if self.current.fresh
-            && let Some(mark) = self.mark.clone()
-        {
-            let offset = self.encode(|encoder| encoder.mark(&mark, false, true));
-            self.ops.push(Op::Mark { offset });
+        if self.current.fresh {
+            (state.cuts, state.cut_min) = (0, State::NEW.cut_min);
+            if let Some(mark) = self.mark.clone() {
+                let offset = self.encode(|encoder| encoder.mark(&mark, false, true));
+                self.ops.push(Op::Mark { offset });
+            }
         }
         Batch {
             state,
@@ -229,9 +230,10 @@ impl Engine {
         self.mark = Some(mark.meta.clone());
     }
 
-    /// A batch that witnesses the last one, if it has none and there is room. Only when nothing else is queued.
+    /// A batch that witnesses the last one, if it has none and there is room. Only when nothing else can be written: nothing
+    /// is queued, or what is needs the next segment.
     pub(crate) fn start_witness(&mut self) -> Option<Box<Flight>> {
-        assert!(!self.has_work() && !self.in_flight, "a witness comes when nothing else is to be written");
+        assert!(self.open.is_none() && !self.in_flight, "a witness comes when nothing else is to be written");
         if !self.wants_witness() {
             return None;
         }
@@ -254,13 +256,29 @@ impl Engine {
     /// Crash before the batch is durable: everything is still there. After: the leftovers lie before `first_segment`
     /// and the next open takes them away.
     fn encode_drop(&mut self, up_to: LogIndex) -> bool {
-        let (drops, first_kept) = match self.droppable(up_to) {
-            Ok(found) => found,
-            Err(garbage) => {
-                self.garbage.push(garbage);
-                return true;
-            }
-        };
+        match self.droppable(up_to) {
+            Ok((drops, first_kept)) => self.open_drop(drops, first_kept),
+            Err(garbage) => self.garbage.push(garbage),
+        }
+        true
+    }
+
+    /// Where the first write in the queue waits for a segment that a full disk does not give, a drop behind it may be what
+    /// gives one. It keeps its place as well: what it may drop then, a snapshot before it in the queue decides.
+    fn drop_early(&mut self) {
+        if !self.full || self.open.is_some() || self.next.is_some() {
+            return;
+        }
+        let drops = self.pending.iter().find_map(|queued| match queued {
+            Queued::Drop(up_to) => self.droppable(*up_to).ok(),
+            Queued::Write(_) => None,
+        });
+        if let Some((drops, first_kept)) = drops {
+            self.open_drop(drops, first_kept);
+        }
+    }
+
+    fn open_drop(&mut self, drops: Drops, first_kept: u64) {
         let mut batch = self.begin();
         batch.state.first_segment = first_kept;
         batch.state.log_start = drops.log_start;
@@ -269,6 +287,5 @@ impl Engine {
         batch.drops = Some(drops);
         batch.is_empty = false;
         self.open = Some(batch);
-        true
     }
 }

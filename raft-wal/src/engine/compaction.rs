@@ -11,8 +11,6 @@ use super::{Engine, Queued, flight::Drops};
 use crate::{
     WalError, layout,
     log::{self, SegmentFile},
-    record::STATE_BYTES,
-    segment::writer::EntryCount,
     vfs::Vfs,
 };
 
@@ -51,8 +49,7 @@ impl Engine {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
         let (count, last) = log.droppable(up_to);
         // Without room for the note the next segment is near; the next call has room.
-        let room = self.current.room(0, EntryCount::default());
-        if count == 0 || room.is_none_or(|room| room < STATE_BYTES) {
+        if count == 0 || !self.current.has_room_for_empty_batch() {
             return Err(garbage);
         }
         let log_start = last.map_or(self.state.log_start, |index| {

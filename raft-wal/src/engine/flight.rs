@@ -10,7 +10,12 @@ use crate::{
     error::WalError,
     log::SegmentFile,
     record::{COMMIT_BYTES, PAD_BYTES, State},
-    segment::{footer, index::Op, prepare::Prepared, writer::EntryCount},
+    segment::{
+        footer,
+        index::Op,
+        prepare::Prepared,
+        writer::{EntryCount, PAGE_BYTES},
+    },
     vfs::Vfs,
 };
 
@@ -54,7 +59,6 @@ pub(crate) enum Step {
 
 /// Batches from this size on end with a page: at most a sixteenth of the space goes for that.
 const ALIGN_FROM_BYTES: usize = 16 * PAGE_BYTES;
-const PAGE_BYTES: usize = 4096;
 
 impl Flight {
     /// Does it. Blocks on the disk; nothing of it counts before [`Engine::finish`] has heard of it.

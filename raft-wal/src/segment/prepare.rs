@@ -10,7 +10,7 @@ use std::{
 use crate::{
     error::WalError,
     layout,
-    segment::{footer::TRAILER_BYTES, header::HEADER_BYTES},
+    segment::{footer::TRAILER_BYTES, header::HEADER_BYTES, writer::PAGE_BYTES},
     vfs::{Vfs, VfsFile},
 };
 
@@ -63,8 +63,9 @@ impl Job {
         Ok(Prepared { number: self.number, path, file, bytes: self.bytes })
     }
 
-    /// Makes a former segment look unused. Its records need no wiping: they carry another salt. `None` if it is not what
-    /// is wanted, or copying on write takes more room than there is: then a new file is made.
+    /// Makes a former segment look unused. Its records need no wiping, for they carry another salt, but for the first: a
+    /// segment with something in its place is one that was written to. `None` if it is not what is wanted, or copying on
+    /// write takes more room than there is: then a new file is made.
     ///
     /// # Errors
     /// The write or the sync failed. A new file would do, but a disk that does that is not to be trusted with it.
@@ -74,7 +75,7 @@ impl Job {
             return Ok(None);
         }
         let wiped = file
-            .write_at(&[0; HEADER_BYTES], 0)
+            .write_at(&[0; HEADER_BYTES + PAGE_BYTES], 0)
             .and_then(|()| file.write_at(&[0; TRAILER_BYTES], self.bytes - TRAILER_BYTES as u64))
             .and_then(|()| file.sync_data());
         match wiped {

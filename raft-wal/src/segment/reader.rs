@@ -113,6 +113,9 @@ fn decode<'a>(
     let Header::Entry { id, time, session, kind } = record.header else {
         return Err(corrupt(CorruptionKind::Record));
     };
+    if record.bytes as u64 != u64::from(slot.bytes) {
+        return Err(corrupt(CorruptionKind::Footer));
+    }
     if id.index != expected {
         return Err(corrupt(CorruptionKind::WrongEntry { expected, found: id }));
     }
@@ -121,4 +124,43 @@ fn decode<'a>(
     }
     let checksum = record.payload_checksum;
     Ok((Entry { id, time, session, kind, checksum, payload: Bytes::new() }, record.payload))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use raft_core::EntryKind;
+
+    use super::*;
+    use crate::{
+        record::{Encoder, Stamp},
+        vfs::{Vfs as _, sim::SimVfs},
+    };
+
+    /// A footer may say anything; what is handed out is what its record says.
+    #[test]
+    fn an_entry_whose_footer_tells_another_length_is_refused() {
+        let payload = Bytes::from_static(b"sixteen bytes...");
+        let checksum = Entry::checksum_of(&payload);
+        let (id, time) = (raft_core::LogId::new(1, 1), raft_core::Timestamp(5));
+        let entry = Entry { id, time, session: None, kind: EntryKind::Command, checksum, payload };
+        let (stamp, mut buffer, mut chain) = (Stamp::new(1, 2), Vec::new(), 0);
+        let (_, bytes) = Encoder { buffer: &mut buffer, base: 0, stamp, chain: &mut chain }.entry(&entry);
+        let (vfs, path) = (SimVfs::new(), PathBuf::from("/segment"));
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        file.write_at(&buffer, 0).unwrap();
+        file.write_at(&[7; 64], buffer.len() as u64).unwrap();
+        let file = SegmentFile::new(1, path, file, stamp, 4096);
+        let bytes = u32::try_from(bytes).unwrap();
+        let read = |bytes| read_one(&file, Slot { offset: 0, bytes }, LogIndex(1));
+        assert_eq!(read(bytes).unwrap(), entry);
+        for other in [bytes + 8, bytes + 1] {
+            match read(other) {
+                Err(WalError::Corrupt(corruption)) => assert_eq!(corruption.kind, CorruptionKind::Footer),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
 }

@@ -13,8 +13,12 @@ use crate::{
     },
 };
 
+pub(crate) const PAGE_BYTES: usize = 4096;
 /// A witness stands in a block of its own, so that it does not share the fate of what it witnesses.
-pub(crate) const WITNESS_BLOCK: usize = 4096;
+pub(crate) const WITNESS_BLOCK: usize = PAGE_BYTES;
+
+/// What a witness takes at most.
+const WITNESS_BYTES: usize = WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES;
 
 /// The segment being written.
 #[derive(Debug)]
@@ -52,20 +56,30 @@ impl Current {
     }
 
     /// Bytes left for records, if the batch so far has `buffered` bytes and `count` more entries come. `None` if not even
-    /// what closes the batch and the segment fits any more: a batch without records needs that room, too.
+    /// what closes the batch and the segment fits any more. What comes when the disk is full fits behind it: a witness, and a
+    /// batch that drops old segments.
     pub(crate) fn room(&self, buffered: usize, count: EntryCount) -> Option<usize> {
         let footer =
             footer::footer_bytes(self.slots + count.slots, self.runs + count.runs, self.confs + count.confs);
         let header = if self.unwritten_header.is_some() && buffered == 0 { HEADER_BYTES } else { 0 };
-        let reserved = COMMIT_BYTES + WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
+        let reserved = COMMIT_BYTES + WITNESS_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
         let used = self.position.saturating_add((buffered + header + reserved) as u64);
         self.file.bytes.checked_sub(used).map(|left| usize::try_from(left).unwrap_or(usize::MAX))
     }
 
     /// Whether a witness fits in front of seal and footer.
     pub(crate) fn has_room_for_witness(&self) -> bool {
+        self.has_room_for(WITNESS_BYTES)
+    }
+
+    /// Whether a batch without records fits in front of seal and footer.
+    pub(crate) fn has_room_for_empty_batch(&self) -> bool {
+        self.has_room_for(COMMIT_BYTES)
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
         let footer = footer::footer_bytes(self.slots, self.runs, self.confs);
-        let needed = WITNESS_BLOCK + PAD_BYTES + COMMIT_BYTES + SEAL_BYTES + footer;
+        let needed = bytes + SEAL_BYTES + footer;
         self.unwritten_header.is_some() || self.position + needed as u64 <= self.file.bytes
     }
 

@@ -6,6 +6,8 @@ mod append;
 mod bad_input;
 mod damage;
 mod format;
+mod full_disk;
+mod repair;
 mod snapshots;
 mod support;
 mod writer;

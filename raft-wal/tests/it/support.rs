@@ -21,6 +21,8 @@ use raft_wal::{
 };
 
 pub(crate) const SEGMENT: u64 = SEGMENT_BYTES_MIN;
+/// Whoever waits longer waits in vain.
+pub(crate) const SOON: std::time::Duration = std::time::Duration::from_secs(20);
 
 pub(crate) fn options() -> Options {
     let founding = ConfState::of_voters([(NodeId(1), Member::default())]);

@@ -11,7 +11,6 @@ use tempfile::tempdir;
 
 use crate::support::*;
 
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn tickets_say_when_a_write_is_durable() {
