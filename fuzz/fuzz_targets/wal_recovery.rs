@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use raft_wal::{
     layout::{self, Name},
-    model::{DIR, Driver, Known, Model, Step, judge_damaged, judge_twice},
+    model::{DIR, Driver, Known, Model, Step, judge_repaired, judge_twice},
     vfs::{
         Vfs as _,
         sim::{Fault, SimVfs, Survivors},
@@ -109,7 +109,8 @@ fn run(plan: &Plan) {
         let known = driver.model.now();
         let after = driver.vfs.fork();
         if harm(&after, damage) {
-            let found = judge_damaged(&after, &driver.model, known, !driver.witnessed, 3);
+            let seed = if let Crash::Now { keep } = plan.crash { keep } else { 3 };
+            let found = judge_repaired(&after, &driver.model, known, !driver.witnessed, seed);
             assert!(found.is_ok(), "{found:?}");
         }
         return;

@@ -8,7 +8,8 @@
 //! 2. nothing is there that was never written, and nothing that an acknowledged cut had removed;
 //! 3. what is there is a prefix of the history;
 //! 4. what an open has reported is durable: a crash right after it changes nothing ([`judge_twice`]);
-//! 5. damage to what was acknowledged is reported, never cut away ([`judge_damaged`]);
+//! 5. damage to what was acknowledged is reported, never cut away ([`judge_damaged`]), and can be repaired
+//!    ([`judge_repaired`]);
 //! 6. a crash during recovery changes nothing;
 //! 7. the marked snapshot is there and whole, the old one or the new one;
 //! 8. opening reads no more than a few times what is on the disk;
@@ -29,7 +30,7 @@ use raft_core::{
 pub use self::{
     driver::{Driver, Step},
     explore::{Plan, Tally, explore},
-    judge::{Found, judge, judge_damaged, judge_twice},
+    judge::{Found, judge, judge_damaged, judge_repaired, judge_twice},
     sweep::{Outcomes, WHOLE_SEGMENT, every_prefix, flip_every_bit, full_segment, segments},
     workload::{recorded, workload},
 };

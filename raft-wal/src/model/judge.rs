@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use raft_core::{Entry, LogIndex, Recovered};
+use raft_core::{Entry, LogIndex, Recovered, Write, WriteId};
 
 use super::{DIR, Known, Model, Version, options, term_at};
 use crate::{
@@ -134,6 +134,79 @@ pub fn judge_damaged(
         return Ok(Found::LostUnwitnessed);
     }
     Err(format!("acknowledged data is missing and nobody said so: {lost}"))
+}
+
+/// As [`judge_damaged`]. If damage is reported, the log is refilled as its leader would, with a crash on the way, and must then
+/// hold everything again.
+///
+/// # Errors
+/// A sentence about the rule that is broken.
+pub fn judge_repaired(
+    vfs: &SimVfs,
+    model: &Model,
+    known: Known,
+    unwitnessed: bool,
+    seed: u64,
+) -> Result<Found, String> {
+    let found = judge_damaged(&vfs.fork(), model, known, unwitnessed, seed)?;
+    let version = &model.versions[known.acked];
+    if found == Found::Reported
+        && let Ok((_, report)) = open(&vfs.fork(), seed)
+        && let Some(damage) = report.damaged
+        && damage.promised == version.last()
+    {
+        repair(vfs.fork(), version, known, seed).map_err(|error| format!("after {damage}: {error}"))?;
+    }
+    Ok(found)
+}
+
+fn repair(mut vfs: SimVfs, version: &Version, known: Known, seed: u64) -> Result<(), String> {
+    for crash in [Some(1 + seed % 24), None] {
+        let (mut engine, report) = open(&vfs, seed).map_err(|error| format!("refused while repaired: {error}"))?;
+        if report.damaged.is_none() {
+            break;
+        }
+        if report.recovered.hard_state != version.hard_state {
+            return Err(format!("lost the hard state while repaired: {:?}", report.recovered.hard_state));
+        }
+        if let Some(at) = crash {
+            vfs.halt_at_change(at);
+        }
+        let outcome = refill(&mut engine, &report.recovered, version);
+        drop(engine);
+        vfs = vfs.crash_machine(crash.map_or(Survivors::None, |_| Survivors::Random(seed)));
+        if crash.is_none() {
+            outcome.map_err(|error| format!("cannot be refilled: {error}"))?;
+        }
+    }
+    let (engine, report) = open(&vfs, seed).map_err(|error| format!("refused once repaired: {error}"))?;
+    if let Some(damage) = &report.damaged {
+        return Err(format!("is not forgotten: {damage}"));
+    }
+    match read_all(&engine, &report.recovered) {
+        Ok(entries) => compare(version, known.compacted, &report.recovered, &entries),
+        // What lies before the hole was not read before, and may be damaged as well.
+        Err(WalError::Corrupt(_)) => Ok(()),
+        Err(error) => Err(format!("cannot be read once repaired: {error}")),
+    }
+}
+
+fn refill(engine: &mut Engine, recovered: &Recovered, version: &Version) -> Result<(), WalError> {
+    engine.begin_repair()?;
+    let missing: Vec<Entry> =
+        version.entries.range(recovered.last.next().0..).map(|(_, entry)| entry.clone()).collect();
+    // In two writes: a crash finds the one and not the other.
+    for (entries, id) in missing.chunks(missing.len().div_ceil(2).max(1)).zip(1..) {
+        engine.append(&Write {
+            id: WriteId(id),
+            hard_state: version.hard_state,
+            truncate_after: None,
+            snapshot: None,
+            entries: entries.to_vec().into(),
+        })?;
+        engine.flush()?;
+    }
+    Ok(())
 }
 
 fn open(vfs: &SimVfs, seed: u64) -> Result<(Engine, OpenReport), WalError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use raft_wal::{
     model::{
-        Driver, Found, Model, Outcomes, Step, every_prefix, flip_every_bit, judge_damaged, segments, workload,
+        Driver, Found, Model, Outcomes, Step, every_prefix, flip_every_bit, judge_repaired, segments, workload,
     },
     vfs::{
         Vfs as _,
@@ -79,7 +79,7 @@ fn every_zeroed_sector_is_harmless_or_reported() {
     let mut outcomes = Outcomes::default();
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.overwrite(path, sector * SECTOR_BYTES as u64, &[0; SECTOR_BYTES]);
-        let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
+        let found = judge_repaired(vfs, &driver.model, driver.model.now(), false, sector);
         count(&mut outcomes, found, || format!("sector {sector} of {} zeroed", path.display()));
     });
     eprintln!("zeroed: {outcomes:?}");
@@ -92,7 +92,7 @@ fn every_unreadable_sector_is_harmless_or_reported() {
     let mut outcomes = Outcomes::default();
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.make_unreadable(path, sector);
-        let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
+        let found = judge_repaired(vfs, &driver.model, driver.model.now(), false, sector);
         count(&mut outcomes, found, || format!("sector {sector} of {} unreadable", path.display()));
     });
     eprintln!("unreadable: {outcomes:?}");
@@ -109,7 +109,7 @@ fn every_sector_replaced_by_another_is_harmless_or_reported() {
         let size = SECTOR_BYTES;
         let from = (usize::try_from(sector).unwrap() + 9) * size % bytes.len();
         vfs.overwrite(path, sector * size as u64, &bytes[from..from + size]);
-        let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
+        let found = judge_repaired(vfs, &driver.model, driver.model.now(), false, sector);
         count(&mut outcomes, found, || format!("sector {sector} of {} replaced", path.display()));
     });
     eprintln!("replaced: {outcomes:?}");
@@ -122,13 +122,13 @@ fn every_shortened_or_missing_segment_is_harmless_or_reported() {
     let mut outcomes = Outcomes::default();
     for_every_sector(&driver, |vfs, path, sector| {
         vfs.shorten(path, sector * SECTOR_BYTES as u64);
-        let found = judge_damaged(vfs, &driver.model, driver.model.now(), false, sector);
+        let found = judge_repaired(vfs, &driver.model, driver.model.now(), false, sector);
         count(&mut outcomes, found, || format!("{} cut to {sector} sectors", path.display()));
     });
     for path in segments(&driver.vfs) {
         let vfs = driver.vfs.fork();
         vfs.remove(&path).unwrap();
-        let found = judge_damaged(&vfs, &driver.model, driver.model.now(), false, 1);
+        let found = judge_repaired(&vfs, &driver.model, driver.model.now(), false, 1);
         count(&mut outcomes, found, || format!("{} missing", path.display()));
     }
     eprintln!("shortened: {outcomes:?}");

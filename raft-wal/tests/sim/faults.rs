@@ -2,7 +2,7 @@
 
 use raft_wal::{
     WalError,
-    model::{Driver, Found, Model, Step, judge, judge_damaged, judge_twice, segments, workload},
+    model::{Driver, Found, Model, Step, judge, judge_repaired, judge_twice, segments, workload},
     vfs::sim::{Call, Fault, SimVfs, Survivors},
 };
 
@@ -157,7 +157,7 @@ fn an_error_at_any_read_of_an_open_changes_nothing() {
             for n in 1.. {
                 let vfs = driver.vfs.fork();
                 vfs.fail_call(call, n, Fault::Error);
-                let found = judge_damaged(&vfs, &driver.model, known, false, n);
+                let found = judge_repaired(&vfs, &driver.model, known, false, n);
                 match found.unwrap_or_else(|error| panic!("seed {seed}, {call:?} {n}: {error}")) {
                     // The fault lay behind everything that is read.
                     Found::Version { .. } if n > 3 => break,
@@ -190,7 +190,7 @@ fn a_misdirected_write_at_any_change_is_harmless_or_reported() {
                 writes = vfs.calls(Call::Write) - before;
                 // The witness itself, fallen upon the batch that it was to prove: FORMAT.md, section 7.
                 let last = at >= writes;
-                let found = judge_damaged(&vfs.crash_process(), &driver.model, driver.model.now(), last, at);
+                let found = judge_repaired(&vfs.crash_process(), &driver.model, driver.model.now(), last, at);
                 let found = found
                     .unwrap_or_else(|error| panic!("seed {seed}, write {at} off by {distance}: {error}"));
                 reported += u64::from(found == Found::Reported);
@@ -245,7 +245,7 @@ fn a_damaged_segment_that_costs_nothing_is_left_alone() {
     for path in segments(&driver.vfs) {
         let vfs = driver.vfs.fork();
         vfs.shorten(&path, 0);
-        let found = judge_damaged(&vfs, &driver.model, driver.model.now(), false, 3).unwrap();
+        let found = judge_repaired(&vfs, &driver.model, driver.model.now(), false, 3).unwrap();
         assert!(segments(&vfs).contains(&path), "{} was removed: {found:?}", path.display());
     }
 }
