@@ -281,6 +281,9 @@ impl Engine {
 
     /// Gives back the memory of a burst.
     pub(crate) fn shrink(&mut self) {
+        // What the last flight carried still stands in them.
+        self.idle_buffer.clear();
+        self.idle_ops.clear();
         for buffer in [&mut self.buffer, &mut self.idle_buffer] {
             buffer.shrink_to(BUFFER_BYTES_AT_REST);
         }

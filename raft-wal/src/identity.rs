@@ -337,10 +337,15 @@ mod tests {
             bytes.truncate(36);
             put(12, 40)(bytes);
         };
+        let too_short = |bytes: &mut Vec<u8>| {
+            bytes.truncate(68);
+            put(12, 72)(bytes);
+        };
         let cases = [
             (refused(put(0, 1)), 0, IdentityDamage::Magic),
             (refused(put(12, 200)), 12, IdentityDamage::Length),
             (refused(short), 12, IdentityDamage::Length),
+            (refused(too_short), 12, IdentityDamage::Length),
             (refused(put(64, 8)), 64, IdentityDamage::Content),
             (refused(put(68, 1 << 20)), 68, IdentityDamage::Length),
             (refused(put(72, u32::MAX)), 72, IdentityDamage::Configuration),

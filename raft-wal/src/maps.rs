@@ -76,5 +76,8 @@ mod tests {
         assert!(maps.of(&segment).is_none() && segment.is_scrubbed());
         segment.set_scrubbed(true);
         assert_eq!(maps.of(&segment).unwrap().len(), 8192);
+        assert!(maps.0.lock().unwrap().is_some());
+        maps.forget();
+        assert!(maps.0.lock().unwrap().is_none());
     }
 }

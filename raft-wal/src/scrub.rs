@@ -98,3 +98,41 @@ impl Scrub {
         Some((Arc::clone(&segment.file), place, spans))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use raft_core::{
+        ClusterId, ConfState, Entry, EntryKind, HardState, LogId, Member, NodeId, Term, Timestamp, Write, WriteId,
+    };
+
+    use super::*;
+    use crate::{Engine, Options, layout, vfs::sim::SimVfs};
+
+    /// A segment is read in pieces. Damage in one of them is damage of the segment, whatever comes behind it.
+    #[test]
+    fn a_segment_with_one_damaged_piece_is_not_verified() {
+        let founding = ConfState::of_voters([(NodeId(1), Member::default())]);
+        let options = Options::new(ClusterId(7), NodeId(1), founding).with_segment_bytes(4 << 20);
+        let (vfs, dir) = (SimVfs::new(), Path::new("/data"));
+        let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), dir, options).unwrap();
+        let payload = bytes::Bytes::from(vec![7; 100 << 10]);
+        let checksum = Entry::checksum_of(&payload);
+        for index in 1..=100 {
+            let (id, time, kind) = (LogId::new(1, index), Timestamp(1), EntryKind::Command);
+            let entry = Entry { id, time, session: None, kind, checksum, payload: payload.clone() };
+            let hard_state = HardState { term: Term(1), ..HardState::default() };
+            let (truncate_after, snapshot, entries) = (None, None, vec![entry].into());
+            engine.append(&Write { id: WriteId(index), hard_state, truncate_after, snapshot, entries }).unwrap();
+            engine.flush().unwrap();
+        }
+        vfs.flip_bits(&dir.join(layout::segment(1)), 10_000, 1);
+        let report = engine.scrub();
+        assert_eq!(report.errors.len(), 1);
+        assert!(report.bytes > report.entries * (100 << 10) && report.entries > 60, "{report:?}");
+        let log = engine.log.read().unwrap();
+        let verified: Vec<bool> = log.segments.iter().map(|segment| segment.file.is_verified()).collect();
+        assert_eq!(verified, [false, true, false], "damaged, intact, not sealed");
+    }
+}

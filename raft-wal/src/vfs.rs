@@ -157,4 +157,41 @@ mod tests {
         assert_eq!(read(vec![Ok(1), failed(io::ErrorKind::Other), Ok(2)]), Err(io::ErrorKind::Other));
         assert_eq!(read(vec![Ok(1)]), Err(io::ErrorKind::UnexpectedEof));
     }
+
+    /// Reads give one byte at a time.
+    #[derive(Debug)]
+    struct Slow(Vec<u8>);
+
+    impl VfsFile for Slow {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let byte = usize::try_from(offset).ok().and_then(|at| self.0.get(at));
+            Ok(byte.map_or(0, |byte| {
+                buffer[0] = *byte;
+                1
+            }))
+        }
+
+        fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn allocate(&self, _length: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn length(&self) -> io::Result<u64> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn short_reads_follow_each_other() {
+        let mut buffer = [0; 5];
+        read_exact_at(&Slow((0..20).collect()), &mut buffer, 7).unwrap();
+        assert_eq!(buffer, [7, 8, 9, 10, 11]);
+    }
 }

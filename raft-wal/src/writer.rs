@@ -207,18 +207,8 @@ impl Writer {
         if answered < GATHER_MIN {
             return;
         }
-        let limit = (self.flight_duration / 2).min(GATHER_MAX);
-        let start = Instant::now();
-        let (mut came, mut last) = (0, start);
-        loop {
-            let waiting = lock(&self.shared.front).waiting.len();
-            let now = Instant::now();
-            if waiting > came {
-                (came, last) = (waiting, now);
-            }
-            if waiting >= answered || now - start >= limit || now - last >= GATHER_GAP {
-                return;
-            }
+        let mut gathering = Gathering::new(answered, self.flight_duration, Instant::now());
+        while gathering.goes_on(lock(&self.shared.front).waiting.len(), Instant::now()) {
             std::thread::yield_now();
         }
     }
@@ -404,6 +394,29 @@ impl Writer {
     }
 }
 
+/// Whether the writer still lets those come who were answered.
+struct Gathering {
+    answered: usize,
+    start: Instant,
+    limit: Duration,
+    came: usize,
+    /// When the last of them came.
+    last: Instant,
+}
+
+impl Gathering {
+    fn new(answered: usize, flight: Duration, start: Instant) -> Gathering {
+        Gathering { answered, start, limit: (flight / 2).min(GATHER_MAX), came: 0, last: start }
+    }
+
+    fn goes_on(&mut self, waiting: usize, now: Instant) -> bool {
+        if waiting > self.came {
+            (self.came, self.last) = (waiting, now);
+        }
+        waiting < self.answered && now - self.start < self.limit && now - self.last < GATHER_GAP
+    }
+}
+
 impl Drop for Writer {
     /// Whatever ended the writer: nobody may go on waiting, and the helper works in the directory, so it has to be gone
     /// before the engine lets go of the lock.
@@ -540,4 +553,29 @@ fn spawn<T: Send + 'static>(
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_were_answered_are_let_come_while_they_do_and_not_for_long() {
+        let start = Instant::now();
+        let after = |micros| start + Duration::from_micros(micros);
+        let gathering = |flight| Gathering::new(10, Duration::from_micros(flight), start);
+        // All there; nobody in time; then one after the other.
+        assert!(!gathering(200).goes_on(10, after(0)));
+        assert!(gathering(200).goes_on(9, after(0)));
+        assert!(gathering(200).goes_on(0, after(19)));
+        assert!(!gathering(200).goes_on(0, after(20)));
+        let mut slowly = gathering(200);
+        assert!((1..7).all(|n| slowly.goes_on(n, after(15 * n as u64))));
+        assert!(!slowly.goes_on(6, after(110)), "nobody came any more");
+        // Half a flight at most, and never longer than the bound.
+        let mut slowly = gathering(200);
+        assert!((1..10).all(|n| slowly.goes_on(n, after(11 * n as u64))));
+        assert!(!slowly.goes_on(9, after(100)));
+        assert!(!gathering(100_000).goes_on(9, after(500)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use raft_core::{ClusterId, ConfState, Entries, HardState, Member, NodeId};
+use raft_core::{ClusterId, ConfState, Entries, HardState, LogId, Member, NodeId};
 
 use super::*;
 use crate::vfs::sim::SimVfs;
@@ -50,4 +50,97 @@ fn salts_of_one_seed_differ_and_so_do_their_halves() {
         salts.iter().flat_map(|salt| [salt >> 64, salt & u128::from(u64::MAX)]).collect();
     assert_eq!(halves.len(), 200);
     assert_ne!(salt(7, &mut 0), salt(8, &mut 0));
+}
+
+fn opened(options: impl FnOnce(Options) -> Options) -> (SimVfs, Engine) {
+    let founding = ConfState::of_voters([(NodeId(1), Member::default())]);
+    let options = options(Options::new(ClusterId(7), NodeId(1), founding).with_segment_bytes(64 << 10));
+    let vfs = SimVfs::new();
+    let (engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new("/data"), options).unwrap();
+    (vfs, engine)
+}
+
+fn write(id: u64, first: u64, payloads: &[usize]) -> Write {
+    let entry = |(n, bytes): (u64, &usize)| {
+        let payload = bytes::Bytes::from(vec![1; *bytes]);
+        Entry {
+            id: LogId::new(1, first + n),
+            time: raft_core::Timestamp(1),
+            session: None,
+            kind: raft_core::EntryKind::Command,
+            checksum: Entry::checksum_of(&payload),
+            payload,
+        }
+    };
+    Write {
+        id: WriteId(id),
+        hard_state: HardState { term: Term(1), ..HardState::default() },
+        truncate_after: None,
+        snapshot: None,
+        entries: (0..).zip(payloads).map(entry).collect(),
+    }
+}
+
+fn mark(id: u64, last: LogId, conf: ConfState) -> Write {
+    let meta = SnapshotMeta { last, time: raft_core::Timestamp(1), conf, conf_id: LogId::ZERO };
+    let mark = SnapshotMark { meta, received: true, resets_log: true };
+    Write { snapshot: Some(Box::new(mark)), ..write(id, 1, &[]) }
+}
+
+/// A log at rest keeps no more memory than it needs, whatever came before.
+#[test]
+fn the_memory_of_a_burst_is_given_back() {
+    let (_, mut engine) = opened(|options| options.with_segment_bytes(4 << 20));
+    for burst in 0..2 {
+        engine.append(&write(1 + burst, 1 + 2000 * burst, &[200; 2000])).unwrap();
+        engine.flush().unwrap();
+    }
+    let buffers = |engine: &Engine| engine.buffer.capacity().max(engine.idle_buffer.capacity());
+    let ops = |engine: &Engine| engine.ops.capacity().max(engine.idle_ops.capacity());
+    assert!(buffers(&engine) > BUFFER_BYTES_AT_REST && ops(&engine) > OPS_AT_REST);
+    engine.shrink();
+    assert!(buffers(&engine) <= BUFFER_BYTES_AT_REST && ops(&engine) <= OPS_AT_REST);
+}
+
+/// An eighth of a segment: it is repeated at the head of each.
+#[test]
+fn a_mark_takes_an_eighth_of_a_segment_at_most() {
+    let (_, engine) = opened(|options| options);
+    let conf = |bytes: usize| {
+        let member = |id: u64, bytes| (NodeId(id), Member { address: "a".repeat(bytes), ..Member::default() });
+        let whole = (1..=bytes / 1000).map(|id| member(id as u64, 1000));
+        ConfState::of_voters(whole.chain([member(900, bytes % 1000)]))
+    };
+    let bytes = |conf: &ConfState| record::mark_bytes(&mark(1, LogId::new(1, 5), conf.clone()).snapshot.unwrap().meta);
+    let largest = (0..9000).rev().map(conf).find(|conf| bytes(conf) <= 8192).unwrap();
+    assert_eq!(bytes(&largest), 8192);
+    engine.check(&mark(1, LogId::new(1, 5), largest)).unwrap();
+    let larger = (0..9000).map(conf).find(|conf| bytes(conf) > 8192).unwrap();
+    match engine.check(&mark(1, LogId::new(1, 5), larger)) {
+        Err(WalError::TooLarge { bytes, limit, .. }) => assert_eq!((bytes, limit), (8200, 8192)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_snapshot_at_the_end_of_all_counting_is_the_last() {
+    let conf = || ConfState::of_voters([(NodeId(1), Member::default())]);
+    let (_, engine) = opened(|options| options);
+    let last = engine.check(&mark(1, LogId::new(1, record::COUNT_MAX), conf())).unwrap().last;
+    assert_eq!(last, LogIndex(record::COUNT_MAX));
+    let beyond = mark(1, LogId::new(1, record::COUNT_MAX + 1), conf());
+    assert!(matches!(engine.check(&beyond), Err(WalError::Discontinuous { .. })));
+}
+
+/// What is queued is joined to batches of about the size wanted, not to one of any size.
+#[test]
+fn a_batch_is_closed_once_it_is_large_enough() {
+    let (_, mut engine) = opened(|options| Options { batch_bytes_max: 10_000, ..options });
+    let before = engine.stats().batches;
+    for n in 0..30 {
+        engine.append(&write(1 + n, 1 + n, &[1000])).unwrap();
+    }
+    engine.flush().unwrap();
+    let batches = engine.stats().batches - before;
+    assert!((3..=4).contains(&batches), "{batches}");
 }

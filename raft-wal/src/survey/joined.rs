@@ -22,6 +22,8 @@ pub(super) struct Joined {
     pub(super) segments: Vec<Segment>,
     pub(super) tip: Option<LogIndex>,
     pub(super) hole: Option<(Hole, PathBuf)>,
+    /// What lies at or before it is gone, whatever is lost with it.
+    start: LogIndex,
     /// The first entry that the hole costs.
     lost_from: LogIndex,
     /// Newest last.
@@ -34,13 +36,14 @@ impl Joined {
             segments: Vec::new(),
             tip: None,
             hole: None,
+            start: state.log_start.index,
             lost_from: LogIndex(u64::MAX),
             marks: Vec::new(),
         };
         for (number, segment) in loaded {
             let Some(segment) = segment else {
                 let hole = Hole { offset: 0, kind: CorruptionKind::Missing, last: None };
-                let tip = joined.tip.unwrap_or(state.log_start.index);
+                let tip = joined.tip.unwrap_or(joined.start);
                 joined.lose(tip.next(), hole, dir.join(layout::segment(number)));
                 continue;
             };
@@ -105,20 +108,20 @@ impl Joined {
         }
         self.tip = self.tip.map(|tip| tip.min(after));
         if self.hole.is_some() {
-            self.lost_from = self.lost_from.min(after.next());
+            self.lost_from = self.lost_from.min(after.next()).max(self.start.next());
         }
     }
 
     fn lose(&mut self, first: LogIndex, hole: Hole, path: PathBuf) {
         if self.hole.is_none() {
-            self.lost_from = first;
+            self.lost_from = first.max(self.start.next());
             self.hole = Some((hole, path));
         }
     }
 
     /// Compares the outcome with what the newest state says it must be.
     fn finish(&mut self, state: &State) {
-        let start = state.log_start.index;
+        let start = self.start;
         let first = self.segments.iter().find(|segment| !segment.index.is_empty());
         let path = self.segments.last().map(|segment| segment.file.path.clone()).unwrap_or_default();
         let first_path = first.map_or(path.clone(), |segment| segment.file.path.clone());
@@ -128,11 +131,9 @@ impl Joined {
             self.hole = None;
             self.lose(start.next(), hole, first_path);
         }
-        // Everything at or before the log's beginning is gone, whatever is lost with it.
         if self.tip.is_none_or(|tip| tip <= start) {
             self.segments.iter_mut().for_each(|segment| segment.index.truncate(LogIndex::ZERO));
             self.tip = None;
-            self.lost_from = self.lost_from.max(start.next());
         }
         let tip = self.tip.unwrap_or(start);
         if self.hole.is_none() && tip != state.last.index {

@@ -262,6 +262,9 @@ fn a_segment_longer_than_any() {
     let errors: Vec<_> = dump(&OsVfs, dir.path()).unwrap().filter_map(Result::err).collect();
     let [error] = &errors[..] else { panic!("{errors:?}") };
     assert!(matches!(kind_of(error), CorruptionKind::Length { .. }), "{error}");
+    let expected = raft_wal::SEGMENT_BYTES_MAX;
+    let kind = CorruptionKind::Length { found: expected + 4096, expected };
+    assert_eq!(kind_of(&open_error(dir.path(), options())), kind, "it is not read");
 }
 
 #[test]
@@ -338,4 +341,42 @@ fn a_link_in_place_of_the_lock() {
     let error = open_error(dir.path(), options());
     assert!(matches!(error, WalError::Io { operation: "lock", .. }), "{error}");
     assert!(!target.exists());
+}
+
+/// Not even a lock file is made where nothing is ours.
+#[test]
+fn a_strange_directory_is_left_as_it_is() {
+    let dir = tempdir().unwrap();
+    fs::create_dir(dir.path().join("photos")).unwrap();
+    assert!(matches!(verify(&OsVfs, dir.path()), Err(WalError::NotADataDirectory { .. })));
+    assert!(matches!(dump(&OsVfs, dir.path()), Err(WalError::NotADataDirectory { .. })));
+    let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["photos"]);
+}
+
+/// The very first write of a founding may have landed but for its header. Anything more proves that the log lived.
+#[test]
+fn a_first_segment_without_its_header_is_founded_anew_only_if_it_holds_nothing_else() {
+    let founded = || {
+        let dir = tempdir().unwrap();
+        drop(open(dir.path()));
+        dir
+    };
+    let lose_header = |dir: &Path| patch(&segment(dir, 1), |bytes| bytes[..4096].fill(0));
+    let dir = founded();
+    lose_header(dir.path());
+    assert!(open(dir.path()).1.founded);
+
+    let dir = founded();
+    let (mut engine, _) = open(dir.path());
+    write(&mut engine, &Writes::default().append(1, 1, 1, 10));
+    drop(engine);
+    lose_header(dir.path());
+    assert_eq!(kind_of(&open_error(dir.path(), options())), CorruptionKind::SegmentHeader);
+
+    // Of a log that began with another segment than the first, something was acknowledged.
+    let dir = founded();
+    lose_header(dir.path());
+    fs::rename(segment(dir.path(), 1), segment(dir.path(), 2)).unwrap();
+    assert_eq!(kind_of(&open_error(dir.path(), options())), CorruptionKind::SegmentHeader);
 }

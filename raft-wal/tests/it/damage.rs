@@ -692,3 +692,55 @@ fn a_copy_of_a_header_that_does_not_fit_is_told_and_written_again() {
         assert_eq!(std::fs::read(&path).unwrap()[..4096], whole[..4096]);
     }
 }
+
+/// An unfinished write is no damage; how much of it there is, is told.
+#[test]
+fn the_offline_check_tells_a_torn_tail() {
+    let dir = small_log(5);
+    let payload = entry(1, 5, 100).payload;
+    patch(&segment(dir.path(), 1), |bytes| {
+        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap() + 104;
+        bytes[at..at + 168].fill(0);
+    });
+    let report = verify(&OsVfs, dir.path()).unwrap();
+    let Verdict::Torn(torn) = report.verdict else { panic!("{:?}", report.verdict) };
+    assert_eq!((torn.path, torn.kept), (segment(dir.path(), 1), None));
+    assert_eq!(report.range, Some((LogIndex(1), LogIndex(4))));
+    let (_, opened) = open(dir.path());
+    let cut = opened.torn.unwrap();
+    assert_eq!((cut.offset, cut.bytes), (torn.offset, torn.bytes));
+    assert_eq!(verify(&OsVfs, dir.path()).unwrap().verdict, Verdict::Clean);
+}
+
+/// The marked snapshot and older ones that are still there are checked; one that the log never marked does not count.
+#[test]
+fn the_offline_check_reads_the_snapshots_that_the_log_has_marked() {
+    for (damaged, told) in [(2, true), (5, true), (8, false)] {
+        let dir = small_log(9);
+        let ids = [2, 5, 8].map(|index| LogId::new(1, index));
+        let (mut engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options()).unwrap();
+        let mut writes = Writes { id: 50 };
+        write(&mut engine, &writes.mark(1, ids[1], false, false));
+        engine.close().unwrap();
+        ids.into_iter().for_each(|id| snapshot_file(Arc::new(OsVfs), dir.path(), id));
+        let path = dir.path().join(layout::snapshot(LogId::new(1, damaged)));
+        patch(&path, |bytes| bytes[200] ^= 1);
+        let report = verify(&OsVfs, dir.path()).unwrap();
+        match report.verdict {
+            Verdict::Corrupt(corruption) if told => assert_eq!(corruption.path, path),
+            Verdict::Clean if !told => {}
+            other => panic!("{damaged}: {other:?}"),
+        }
+    }
+}
+
+/// A file that another segment's header tells of is not shown as what its name says.
+#[test]
+fn a_dump_names_a_segment_under_a_wrong_name() {
+    let (vfs, _) = simulated(100, 1000);
+    let other = vfs.bytes(&segment(DIR.as_ref(), 2)).unwrap();
+    vfs.overwrite(&segment(DIR.as_ref(), 1), 0, &other);
+    let errors: Vec<_> = dump(&vfs, DIR.as_ref()).unwrap().filter_map(Result::err).collect();
+    let [WalError::Corrupt(corruption), ..] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!((&corruption.path, corruption.kind), (&segment(DIR.as_ref(), 1), CorruptionKind::SegmentHeader));
+}

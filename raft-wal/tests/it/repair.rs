@@ -239,3 +239,28 @@ fn a_segment_begun_twice_does_not_repeat_the_cuts_of_the_one_before() {
     assert_eq!(report.damaged.unwrap().first, LogIndex(last));
     assert_eq!(contents(&engine), expect(|n| if n < 6 { 1 } else { 2 }, 1..=last - 1, 1000));
 }
+
+/// With the record that began the log anew, all before it is lost as well. That costs nothing, and no repair has to reach so far.
+#[test]
+fn a_repair_is_complete_though_the_beginning_of_the_log_is_lost_too() {
+    let vfs = SimVfs::new();
+    let (mut engine, _) = open_with(&vfs, options()).unwrap();
+    let mut writes = Writes::default();
+    snapshot_file(Arc::new(vfs.clone()), DIR.as_ref(), LogId::new(1, 8));
+    write(&mut engine, &writes.append(1, 1, 3, 100));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 8), false, true));
+    for index in 9..=40 {
+        write(&mut engine, &writes.append(1, index, 1, 3000));
+    }
+    engine.close().unwrap();
+    vfs.shorten(&number(1), 255);
+    let (mut engine, report) = open_with(&vfs, options()).unwrap();
+    let damage = report.damaged.unwrap();
+    assert_eq!((damage.first, damage.promised), (LogIndex(9), LogId::new(1, 40)));
+    engine.begin_repair().unwrap();
+    write(&mut engine, &writes.append(1, 9, 32, 3000));
+    engine.close().unwrap();
+    let (engine, report) = open_with(&vfs, options()).unwrap();
+    assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(40)));
+    assert_eq!(contents(&engine), expect(|_| 1, 9..=40, 3000));
+}

@@ -311,3 +311,74 @@ fn the_scrub_runs_beside_the_log() {
         std::thread::yield_now();
     }
 }
+
+/// Dropped without a close, it ends all the same: nobody is kept out of the directory.
+#[test]
+fn a_dropped_log_can_be_opened_again_at_once() {
+    let dir = tempdir().unwrap();
+    let mut writes = Writes::default();
+    for n in 0..5 {
+        let (wal, report) = Wal::open(dir.path(), options()).unwrap();
+        assert_eq!((report.recovered.last, report.torn), (LogIndex(n), None));
+        wal.submit(writes.append(1, n + 1, 1, 10)).wait().unwrap();
+    }
+}
+
+#[test]
+fn a_damaged_log_takes_writes_once_a_repair_has_begun() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options()).unwrap();
+    let mut writes = Writes::default();
+    for index in 1..=9 {
+        write(&mut engine, &writes.append(1, index, 1, 100));
+    }
+    drop(engine);
+    let payload = entry(1, 4, 100).payload;
+    patch(&segment(dir.path(), 1), |bytes| {
+        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap();
+        bytes[at] ^= 1;
+    });
+    let (engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options()).unwrap();
+    assert_eq!(engine.damage().unwrap().first, LogIndex(4));
+    drop(engine);
+    let (wal, report) = Wal::open(dir.path(), options()).unwrap();
+    assert!(report.damaged.is_some());
+    wal.compact(LogIndex(3)); // Nothing to do while damage is told.
+    wal.begin_repair().unwrap();
+    wal.submit(writes.append(2, 4, 9, 100)).wait().unwrap();
+    assert_eq!(wal.read(LogIndex(12), LogIndex(12), 1).unwrap(), [entry(2, 12, 100)]);
+    wal.close().unwrap();
+    let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), options()).unwrap();
+    assert!(report.damaged.is_none() && engine.damage().is_none());
+}
+
+/// Load is to be shed once more than the bound waits, not before.
+#[test]
+fn a_log_is_busy_while_more_than_its_bound_is_in_flight() {
+    let dir = tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+    let bound = 200_000;
+    let options = raft_wal::Options { inflight_bytes_max: bound, ..options() };
+    let (wal, _) = Wal::open_with(vfs, dir.path(), options).unwrap();
+    plan.full.store(1, Ordering::SeqCst);
+    let mut writes = Writes::default();
+    let mut tickets = Vec::new();
+    for index in 1..=400 {
+        tickets.push(wal.submit(writes.append(1, index, 1, 2000)));
+        // Between the two looks some may have been answered, never come.
+        let (before, busy) = (wal.inflight_bytes(), wal.is_busy());
+        assert!(!busy || before > bound);
+        if wal.stats().full {
+            assert_eq!(wal.is_busy(), wal.inflight_bytes() > bound);
+        }
+    }
+    let waiting = tickets.iter().filter(|ticket| !ticket.is_done()).count();
+    assert!(waiting > 300 && wal.inflight_bytes() >= waiting * 2000, "{waiting} wait");
+    assert!(wal.is_busy());
+    plan.full.store(0, Ordering::SeqCst);
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    assert!(!wal.is_busy() && wal.inflight_bytes() == 0);
+}
