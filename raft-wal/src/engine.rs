@@ -208,7 +208,8 @@ impl Engine {
                 Err(error) => return Err(self.poison(error)),
             }
         }
-        if made_room && matches!(flushed, Err(WalError::Full { .. })) { self.flush() } else { flushed }.map(drop)
+        if made_room && matches!(flushed, Err(WalError::Full { .. })) { self.flush() } else { flushed }
+            .map(drop)
     }
 
     /// As [`Wal::begin_repair`](crate::Wal::begin_repair).

@@ -351,10 +351,8 @@ mod tests {
             (refused(put(72, u32::MAX)), 72, IdentityDamage::Configuration),
         ];
         for (n, (error, at, what)) in cases.into_iter().enumerate() {
-            match error {
-                IdentityError::Damaged { offset, kind, .. } => assert_eq!((offset, kind), (at, what), "case {n}"),
-                other => panic!("case {n}: {other}"),
-            }
+            let IdentityError::Damaged { offset, kind, .. } = error else { panic!("case {n}: {error}") };
+            assert_eq!((offset, kind), (at, what), "case {n}");
         }
         assert!(matches!(refused(put(8, 2)), IdentityError::NewerFormat { version: 2, known: 1, .. }));
         assert!(matches!(refused(put(16, 4)), IdentityError::UnknownFeatures { bits: 4, .. }));

@@ -104,7 +104,8 @@ mod tests {
     use std::path::Path;
 
     use raft_core::{
-        ClusterId, ConfState, Entry, EntryKind, HardState, LogId, Member, NodeId, Term, Timestamp, Write, WriteId,
+        ClusterId, ConfState, Entry, EntryKind, HardState, LogId, Member, NodeId, Term, Timestamp, Write,
+        WriteId,
     };
 
     use super::*;
@@ -124,7 +125,9 @@ mod tests {
             let entry = Entry { id, time, session: None, kind, checksum, payload: payload.clone() };
             let hard_state = HardState { term: Term(1), ..HardState::default() };
             let (truncate_after, snapshot, entries) = (None, None, vec![entry].into());
-            engine.append(&Write { id: WriteId(index), hard_state, truncate_after, snapshot, entries }).unwrap();
+            engine
+                .append(&Write { id: WriteId(index), hard_state, truncate_after, snapshot, entries })
+                .unwrap();
             engine.flush().unwrap();
         }
         vfs.flip_bits(&dir.join(layout::segment(1)), 10_000, 1);

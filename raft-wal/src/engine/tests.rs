@@ -107,11 +107,14 @@ fn the_memory_of_a_burst_is_given_back() {
 fn a_mark_takes_an_eighth_of_a_segment_at_most() {
     let (_, engine) = opened(|options| options);
     let conf = |bytes: usize| {
-        let member = |id: u64, bytes| (NodeId(id), Member { address: "a".repeat(bytes), ..Member::default() });
+        let member =
+            |id: u64, bytes| (NodeId(id), Member { address: "a".repeat(bytes), ..Member::default() });
         let whole = (1..=bytes / 1000).map(|id| member(id as u64, 1000));
         ConfState::of_voters(whole.chain([member(900, bytes % 1000)]))
     };
-    let bytes = |conf: &ConfState| record::mark_bytes(&mark(1, LogId::new(1, 5), conf.clone()).snapshot.unwrap().meta);
+    let bytes = |conf: &ConfState| {
+        record::mark_bytes(&mark(1, LogId::new(1, 5), conf.clone()).snapshot.unwrap().meta)
+    };
     let largest = (0..9000).rev().map(conf).find(|conf| bytes(conf) <= 8192).unwrap();
     assert_eq!(bytes(&largest), 8192);
     engine.check(&mark(1, LogId::new(1, 5), largest)).unwrap();

@@ -162,7 +162,8 @@ pub fn judge_repaired(
 
 fn repair(mut vfs: SimVfs, version: &Version, known: Known, seed: u64) -> Result<(), String> {
     for crash in [Some(1 + seed % 24), None] {
-        let (mut engine, report) = open(&vfs, seed).map_err(|error| format!("refused while repaired: {error}"))?;
+        let (mut engine, report) =
+            open(&vfs, seed).map_err(|error| format!("refused while repaired: {error}"))?;
         if report.damaged.is_none() {
             break;
         }

@@ -59,6 +59,11 @@ impl Joined {
         let before = header.state;
         if header.repair {
             self.cut(before.last.index);
+            if self.tip.is_some_and(|tip| tip < before.log_start.index) {
+                // The record that began the log anew behind these is lost, and the repair went on from there.
+                self.cut_entries(LogIndex::ZERO);
+                self.tip = None;
+            }
         } else if before.cuts > 0
             && self.hole.as_ref().is_some_and(|(hole, _)| hole.kind == CorruptionKind::Missing)
         {

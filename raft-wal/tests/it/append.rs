@@ -626,7 +626,10 @@ fn the_terms_of_the_log_are_those_of_what_is_kept() {
     assert_eq!((recovered.log_start, recovered.last), (start, LogIndex(65)));
     let runs: Vec<(u64, u64)> = recovered.term_runs.iter().map(|run| (run.first.0, run.term.0)).collect();
     let first = start.index.0 + 1;
-    assert_eq!(runs, if first <= 30 { vec![(first, 1), (31, 2), (61, 3)] } else { vec![(first, 2), (61, 3)] });
+    assert_eq!(
+        runs,
+        if first <= 30 { vec![(first, 1), (31, 2), (61, 3)] } else { vec![(first, 2), (61, 3)] }
+    );
     // A cut to the log's very start is as good as any.
     let mut cut = writes.next(5, Vec::new());
     cut.truncate_after = Some(start.index);
@@ -723,7 +726,10 @@ fn a_witness_begins_with_the_next_block() {
         write(&mut engine, &Writes::default().append(1, 1, 1, bytes));
         let commits = || -> Vec<u64> {
             let records = raft_wal::dump(&OsVfs, dir.path()).unwrap().map(Result::unwrap);
-            records.filter(|record| matches!(record.content, raft_wal::Dumped::Commit { .. })).map(|record| record.offset).collect()
+            records
+                .filter(|record| matches!(record.content, raft_wal::Dumped::Commit { .. }))
+                .map(|record| record.offset)
+                .collect()
         };
         drop(engine);
         let before = commits();

@@ -74,10 +74,10 @@ fn a_compaction_makes_room_while_the_writer_waits_for_it() {
 }
 
 /// With the payload of the last acknowledged entry damaged: is it told as damage, or cut as if it had never been acknowledged?
+#[expect(clippy::disallowed_methods, reason = "the test plays whoever copies a directory")]
 fn is_witnessed(dir: &Path, last: u64) -> bool {
     let copy = tempdir().unwrap();
     for file in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
-        #[expect(clippy::disallowed_methods, reason = "the test plays a disk that changes bytes")]
         std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
     let payload = entry(1, last, 5000).payload;

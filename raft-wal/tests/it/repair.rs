@@ -81,7 +81,8 @@ fn a_repair_without_its_header_is_refused_and_left_alone() {
     for (vfs, repair, bytes, end) in [(unsealed(), 2, 100, 9), (with_seals, 3, 3000, last)] {
         for (lost, with) in [(4096, 0), (4096, 7), (512, 0)] {
             let vfs = vfs.fork();
-            let (mut engine, report) = open_with(&vfs, Options { verify_on_open: true, ..options() }).unwrap();
+            let (mut engine, report) =
+                open_with(&vfs, Options { verify_on_open: true, ..options() }).unwrap();
             assert_eq!(report.damaged.unwrap().promised, LogId::new(1, end));
             engine.begin_repair().unwrap();
             let mut writes = Writes { id: 50 };
@@ -117,7 +118,8 @@ fn a_crash_while_a_repair_begins_leaves_the_damage_or_the_repair() {
         for survivors in &survivors {
             let what = format!("change {places}, {survivors:?}");
             let vfs = vfs.fork().crash_machine(*survivors);
-            let (mut engine, report) = open_with(&vfs, options()).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let (mut engine, report) =
+                open_with(&vfs, options()).unwrap_or_else(|error| panic!("{what}: {error}"));
             let damage = report.damaged.unwrap();
             assert_eq!((damage.first, damage.promised), (LogIndex(4), LogId::new(1, 9)), "{what}");
             assert_eq!(report.recovered.last, LogIndex(3), "{what}");
@@ -240,27 +242,31 @@ fn a_segment_begun_twice_does_not_repeat_the_cuts_of_the_one_before() {
     assert_eq!(contents(&engine), expect(|n| if n < 6 { 1 } else { 2 }, 1..=last - 1, 1000));
 }
 
-/// With the record that began the log anew, all before it is lost as well. That costs nothing, and no repair has to reach so far.
+/// The record that began the log anew is lost, with all before it or alone. What was before costs nothing, and no repair has to
+/// reach so far.
 #[test]
-fn a_repair_is_complete_though_the_beginning_of_the_log_is_lost_too() {
-    let vfs = SimVfs::new();
-    let (mut engine, _) = open_with(&vfs, options()).unwrap();
-    let mut writes = Writes::default();
-    snapshot_file(Arc::new(vfs.clone()), DIR.as_ref(), LogId::new(1, 8));
-    write(&mut engine, &writes.append(1, 1, 3, 100));
-    write(&mut engine, &writes.mark(1, LogId::new(1, 8), false, true));
-    for index in 9..=40 {
-        write(&mut engine, &writes.append(1, index, 1, 3000));
+fn a_repair_is_complete_though_the_record_that_began_the_log_is_lost_too() {
+    for alone in [false, true] {
+        let vfs = SimVfs::new();
+        let (mut engine, _) = open_with(&vfs, options()).unwrap();
+        let mut writes = Writes::default();
+        snapshot_file(Arc::new(vfs.clone()), DIR.as_ref(), LogId::new(1, 8));
+        write(&mut engine, &writes.append(1, 1, 3, 100));
+        let before = vfs.bytes(&number(1)).unwrap().iter().rposition(|byte| *byte != 0).unwrap();
+        write(&mut engine, &writes.mark(1, LogId::new(1, 8), false, true));
+        for index in 9..=40 {
+            write(&mut engine, &writes.append(1, index, 1, 3000));
+        }
+        engine.close().unwrap();
+        vfs.shorten(&number(1), if alone { before as u64 + 9 } else { 255 });
+        let (mut engine, report) = open_with(&vfs, options()).unwrap();
+        let damage = report.damaged.unwrap();
+        assert_eq!((damage.first, damage.promised), (LogIndex(9), LogId::new(1, 40)));
+        engine.begin_repair().unwrap();
+        write(&mut engine, &writes.append(1, 9, 32, 3000));
+        engine.close().unwrap();
+        let (engine, report) = open_with(&vfs, options()).unwrap();
+        assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(40)));
+        assert_eq!(contents(&engine), expect(|_| 1, 9..=40, 3000));
     }
-    engine.close().unwrap();
-    vfs.shorten(&number(1), 255);
-    let (mut engine, report) = open_with(&vfs, options()).unwrap();
-    let damage = report.damaged.unwrap();
-    assert_eq!((damage.first, damage.promised), (LogIndex(9), LogId::new(1, 40)));
-    engine.begin_repair().unwrap();
-    write(&mut engine, &writes.append(1, 9, 32, 3000));
-    engine.close().unwrap();
-    let (engine, report) = open_with(&vfs, options()).unwrap();
-    assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(40)));
-    assert_eq!(contents(&engine), expect(|_| 1, 9..=40, 3000));
 }

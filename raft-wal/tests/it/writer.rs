@@ -11,7 +11,6 @@ use tempfile::tempdir;
 
 use crate::support::*;
 
-
 #[test]
 fn tickets_say_when_a_write_is_durable() {
     let dir = tempdir().unwrap();

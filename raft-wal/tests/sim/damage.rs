@@ -4,7 +4,8 @@ use std::path::Path;
 
 use raft_wal::{
     model::{
-        Driver, Found, Model, Outcomes, Step, every_prefix, flip_every_bit, judge_repaired, segments, workload,
+        Driver, Found, Model, Outcomes, Step, every_prefix, flip_every_bit, judge_repaired, segments,
+        workload,
     },
     vfs::{
         Vfs as _,
