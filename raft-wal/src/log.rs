@@ -232,4 +232,23 @@ pub(crate) mod tests {
         let file = vfs.create(&path).unwrap();
         Segment { file: SegmentFile::new(number, path, file, Stamp::new(number, 2), 64 << 10), index }
     }
+
+    #[test]
+    fn the_terms_of_what_is_dropped_are_forgotten() {
+        let runs = |runs: &[(u64, u64)]| -> Vec<TermRun> {
+            runs.iter().map(|(first, term)| TermRun { first: LogIndex(*first), term: Term(*term) }).collect()
+        };
+        for (start, left) in [
+            (0, &[(1, 1), (5, 2), (9, 3)][..]),
+            (1, &[(2, 1), (5, 2), (9, 3)]),
+            (3, &[(4, 1), (5, 2), (9, 3)]),
+            (4, &[(5, 2), (9, 3)]),
+            (8, &[(9, 3)]),
+            (20, &[(21, 3)]),
+        ] {
+            let mut kept = runs(&[(1, 1), (5, 2), (9, 3)]);
+            drop_runs(&mut kept, LogIndex(start));
+            assert_eq!(kept, runs(left), "{start}");
+        }
+    }
 }

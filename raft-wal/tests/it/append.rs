@@ -740,3 +740,26 @@ fn a_witness_begins_with_the_next_block() {
         assert!(witness.is_multiple_of(4096) && witness > *before.last().unwrap(), "{bytes}: {after:?}");
     }
 }
+
+/// As many as the limit takes, as entries count towards it, and at least one.
+#[test]
+fn a_read_gives_as_much_as_its_limit_takes() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let sizes = [100, 3, 250, 80, 0, 41, 900];
+    let entries: Vec<Entry> = (1..).zip(sizes).map(|(index, bytes)| entry(1, index, bytes)).collect();
+    write(&mut engine, &Writes::default().next(1, entries.clone()));
+    let all: usize = entries.iter().map(Entry::size_bytes).sum();
+    for limit in 0..all + 200 {
+        let read = engine.read(LogIndex(1), LogIndex(7), limit).unwrap();
+        let bytes = |count: usize| entries[..count].iter().map(Entry::size_bytes).sum::<usize>();
+        assert_eq!(read, entries[..read.len()]);
+        assert!(read.len() == 1 || bytes(read.len()) <= limit, "{limit}: {} entries", read.len());
+        // An entry may count for a few bytes more than it is.
+        assert!(
+            read.len() == 7 || bytes(read.len() + 1) + 16 * (read.len() + 1) > limit,
+            "{limit}: {} entries",
+            read.len()
+        );
+    }
+}
