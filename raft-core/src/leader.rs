@@ -236,10 +236,15 @@ impl Leader {
 
     /// Sends what is due: once for everything that came in together.
     pub(crate) fn flush(&mut self, shared: &mut Shared) {
-        self.open_read_round(shared);
+        let asks = self.open_read_round(shared);
         self.renew_lease(shared);
         self.hand_over(shared);
         self.replicate(shared);
+        // Last: who is asked owes an answer, and is sent no snapshot until it comes. With a read in each flush that would
+        // be never.
+        if asks {
+            self.ask_voters(shared);
+        }
     }
 
     /// Ends everything that was bound to leading.
@@ -363,15 +368,21 @@ impl Leader {
         }
     }
 
-    /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current.
-    fn open_read_round(&mut self, shared: &mut Shared) {
+    /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current. Whether it
+    /// did.
+    fn open_read_round(&mut self, shared: &Shared) -> bool {
         if !self.reads.wants_round() || !self.knows_commit(shared) {
-            return;
+            return false;
         }
         if !planted!(ReadByEarlierRound) {
             self.next_round(shared.now.instant);
         }
         self.reads.open_round(self.round, shared.commit);
+        true
+    }
+
+    /// Asks every voter to confirm the round of the reads.
+    fn ask_voters(&mut self, shared: &mut Shared) {
         let own = shared.id();
         let conf = shared.log.conf();
         let voters: Vec<NodeId> =
