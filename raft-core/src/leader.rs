@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// The latest epoch; see [`Shared::epochs`].
     pub(crate) epochs: u64,
     /// The latest round; every append and heartbeat carries it.
     pub(crate) round: Round,
@@ -60,7 +61,7 @@ impl Leader {
         let inherited = shared.log.last().index;
         let mut leader = Leader {
             peers: BTreeMap::new(),
-            epochs: 0,
+            epochs: shared.epochs,
             round: Round(1),
             round_began: shared.now.instant,
             reads: ReadQueue::default(),
@@ -252,6 +253,7 @@ impl Leader {
         for asker in self.reads.abandon().into_iter().filter(|_| !planted!(ReadsForgotten)) {
             answer(shared, asker, None);
         }
+        shared.epochs = self.epochs;
         // Whether it was handed over shows when the next leader is known.
         shared.handed_to = self.transfer_target();
     }
