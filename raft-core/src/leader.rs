@@ -48,7 +48,7 @@ pub(crate) struct Leader {
     /// A committed configuration that nothing follows from: it is not looked at again.
     pub(crate) done_with: Option<LogId>,
     /// Both clocks at the election: entries are stamped by the monotonic one, based on the other.
-    elected: Now,
+    pub(crate) elected: Now,
 }
 
 impl Leader {
@@ -103,8 +103,8 @@ impl Leader {
         if let Some(to) = self.transfer_target() {
             return Err(ProposeError::Transferring { to });
         }
-        // Clients must not wait for a disk that hangs (SAFETY V5).
-        if shared.disk_is_late() {
+        // Clients must not wait for a disk that hangs, or cannot be read (SAFETY V5).
+        if shared.is_stalled() {
             return Err(ProposeError::Busy);
         }
         // One proposal always passes, however large.
@@ -274,7 +274,7 @@ impl Leader {
             // A heartbeat's answer without news does not prove that a probe arrived.
             ProgressState::Probe { waiting } => (append || news || !waiting) && index.next() >= peer.next(),
             // Any acknowledgement from which the log can go on ends a snapshot (SAFETY P7).
-            ProgressState::Snapshot { .. } => index >= shared.log.start().index,
+            ProgressState::Snapshot { past, .. } => index >= shared.log.start().index.max(*past),
         };
         if located {
             peer.replicate();

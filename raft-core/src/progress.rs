@@ -103,6 +103,8 @@ pub(crate) enum ProgressState {
         pending: LogIndex,
         /// When to give up.
         deadline: Instant,
+        /// An acknowledgement must reach this far: the entry there cannot be read back.
+        past: LogIndex,
     },
 }
 
@@ -346,8 +348,9 @@ impl Progress {
 
     /// A snapshot up to `pending` left. Each attempt is an epoch of its own: it cannot be taken for another.
     pub(crate) fn snapshot(&mut self, pending: LogIndex, deadline: Instant, attempt: Epoch) {
+        let past = if self.fetching.keeps_failing() { self.next } else { LogIndex::ZERO };
         self.epoch = attempt;
-        self.state = ProgressState::Snapshot { pending, deadline };
+        self.state = ProgressState::Snapshot { pending, deadline, past };
         self.retry_at = None;
         self.fetching.cancel();
     }

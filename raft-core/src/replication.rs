@@ -289,6 +289,13 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, flush: &mut F
         return false;
     };
     if cold {
+        // What cannot be read back is in the snapshot, if that reaches so far.
+        if peer.fetching.keeps_failing() && next <= shared.log.snapshot().last.index {
+            if peer.is_attentive() {
+                send_snapshot(shared, id, peer, flush);
+            }
+            return false;
+        }
         if peer.fetching.is_ready(shared.now.instant) {
             let fetch = Fetch {
                 id: shared.next_fetch(),

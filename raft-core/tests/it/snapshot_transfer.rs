@@ -136,3 +136,26 @@ fn an_acknowledgement_of_an_attempt_that_was_given_up_comes_with_the_next_heartb
     let (_, peer) = cluster.raft(1).peers().into_iter().find(|(id, _)| *id == NodeId(3)).unwrap();
     assert_eq!((peer.state, peer.matched), ("replicate", cluster.raft(1).last().index));
 }
+
+// Damage in the middle of a leader's log, where its snapshot covers it: a follower behind it was never caught up.
+#[test]
+fn who_needs_entries_that_cannot_be_read_back_is_sent_the_snapshot_that_covers_them() {
+    let mut cluster = Cluster::new(3);
+    cluster.be_led_by_one();
+    cluster.isolate(3);
+    for command in ["b", "c", "d"] {
+        cluster.commit(command);
+    }
+    cluster.snapshot(1).unwrap();
+    cluster.settle();
+    cluster.commit("e");
+    cluster.crash(1);
+    cluster.restart_unreadable(1);
+    cluster.elect(1);
+    assert!(cluster.raft(1).log_start().index < cluster.raft(3).last().index, "the log goes back so far");
+    cluster.heal();
+    cluster.pass(3000);
+    assert_eq!(cluster.node(3).restored.len(), 1);
+    assert_eq!(cluster.commands(3), ["e"]);
+    assert_eq!(attempts(&cluster, 0).len(), 1);
+}
