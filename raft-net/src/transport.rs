@@ -134,6 +134,8 @@ pub(crate) struct Shared {
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// The last refusal told, per peer, so that a retry every second is not an event every second.
     refusals: Mutex<BTreeMap<NodeId, (bool, Refusal, Instant)>>,
+    /// Which process of a member dialled us last, by its nonce; for bulk connections and for control ones.
+    dialled: Mutex<BTreeMap<(NodeId, bool), u64>>,
     /// Outgoing snapshots, with a number each.
     snapshots: Mutex<BTreeMap<NodeId, (u64, CancellationToken)>>,
     next_snapshot: AtomicU64,
@@ -171,6 +173,14 @@ impl Shared {
     /// A connection we dialled was made.
     pub(crate) fn accepted(&self, peer: NodeId) {
         lock(&self.refusals).remove(&peer);
+    }
+
+    /// A member dialled us. If the same process had done so before, what it sent then may be lost.
+    pub(crate) fn dialled(&self, hello: &Hello) {
+        let before = lock(&self.dialled).insert((hello.id, hello.kind == ConnectionKind::Bulk), hello.nonce);
+        if before == Some(hello.nonce) {
+            self.events.tell(NetEvent::PeerRedialled { peer: hello.id, kind: hello.kind });
+        }
     }
 
     /// A peer dialled us: it is up, so there is no reason to wait longer before we dial it.
@@ -221,6 +231,7 @@ impl Transport {
             tasks: Tasks::default(),
             peers: RwLock::default(),
             refusals: Mutex::default(),
+            dialled: Mutex::default(),
             snapshots: Mutex::default(),
             next_snapshot: AtomicU64::new(1),
         });
@@ -295,7 +306,7 @@ impl Transport {
     ///
     /// [`Sent::Dropped`] also while there is no connection: a command must not wait unseen for one that may never come.
     /// What was queued and is then lost with its connection is followed by [`NetEvent::PeerDied`] or
-    /// [`NetEvent::PeerConnected`].
+    /// [`NetEvent::PeerConnected`]; an answer that is, by [`NetEvent::PeerRedialled`].
     pub fn send_forward(&self, to: NodeId, forward: Forward) -> Sent {
         if !self.is_bulk_connected(to) {
             return Sent::Dropped;

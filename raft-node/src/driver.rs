@@ -470,7 +470,7 @@ impl<S: Send + 'static> Driver<S> {
             }
             NetEvent::PeerConnected { peer, kind, hello } => {
                 debug!(%peer, %kind, start = %hello.start, "connected");
-                // Replies to forwards travel on either connection: what was on the broken one may be lost.
+                // What was forwarded on the broken one may be lost.
                 self.replica.connection_lost(peer);
                 if let Some(epoch) = self.arrivals.connected(peer, hello.nonce) {
                     self.input(now, Input::SnapshotFailed { to: peer, epoch });
@@ -484,6 +484,10 @@ impl<S: Send + 'static> Driver<S> {
             }
             NetEvent::PeerRefused { peer, by_peer, reason } => {
                 // The transport has said so.
+            NetEvent::PeerRedialled { peer, kind } => {
+                debug!(%peer, %kind, "dialled again by it");
+                self.replica.connection_lost(peer);
+            }
                 debug!(%peer, by_peer, %reason, "connection refused");
             }
             NetEvent::SnapshotIncoming(incoming) => {

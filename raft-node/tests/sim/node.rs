@@ -27,7 +27,7 @@ use raft_wal::{
 use crate::{
     clients::Outcome,
     coverage::Mark,
-    network::{Packet, id, place},
+    network::{Dial, Packet, id, place},
     random::Random,
     world::{Event, MILLI, Time, World},
 };
@@ -113,6 +113,7 @@ pub(crate) enum Local {
         outcome: ForwardOutcome,
     },
     PeerConnected(NodeId),
+    PeerRedialled(NodeId),
     PeerDied(NodeId),
     SnapshotTaken {
         meta: Box<SnapshotMeta>,
@@ -428,6 +429,10 @@ impl World {
                 replica.handle(now, Input::PeerDied(peer))
             }
             Local::SnapshotTaken { meta, bytes } => replica.snapshot_taken(now, *meta, bytes),
+            Local::PeerRedialled(peer) => {
+                replica.connection_lost(peer);
+                Ok(())
+            }
             Local::SnapshotFailed => {
                 replica.snapshot_failed();
                 Ok(())
@@ -633,7 +638,8 @@ impl World {
             self.think(client);
         }
         for peer in 0..self.options.nodes {
-            let broke = self.links.break_connection(place, peer);
+            let broke = self.links.break_connection(peer, place);
+            self.links.break_connection(place, peer);
             // A killed process refuses connections; a machine without power does not answer.
             if broke && !machine && !self.links.is_cut(place, peer) {
                 let (delay, peer_run) = (self.random.between(100, 5000), self.nodes[peer].run);
@@ -731,7 +737,9 @@ impl World {
                 let up = self.lives(a, run_a) && self.lives(b, run_b);
                 if up && self.links.connect((a, run_a), (b, run_b)) {
                     self.give(a, Local::PeerConnected(id(b)));
-                    self.give(b, Local::PeerConnected(id(a)));
+                    if dial == Dial::Again {
+                        self.give(b, Local::PeerRedialled(id(a)));
+                    }
                 }
             }
         }
