@@ -61,6 +61,13 @@ pub enum NetEvent {
     },
     /// A leader offers a snapshot.
     SnapshotIncoming(Box<IncomingSnapshot>),
+    /// A snapshot's transfer moves. Told now and then.
+    SnapshotProgress {
+        /// The receiver.
+        to: NodeId,
+        /// As offered.
+        epoch: Epoch,
+    },
     /// The receiver has the whole snapshot on disk.
     SnapshotSent {
         /// The receiver.

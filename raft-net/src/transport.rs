@@ -341,8 +341,9 @@ impl Transport {
         link.push(packet, &shared.stats)
     }
 
-    /// Streams a snapshot to `offer.to` on a connection of its own; never blocks. Ends in exactly one
-    /// [`NetEvent::SnapshotSent`] or [`NetEvent::SnapshotFailed`] with the offer's epoch. A transfer to the same peer
+    /// Streams a snapshot to `offer.to` on a connection of its own; never blocks. [`NetEvent::SnapshotProgress`] tells that
+    /// it moves. Ends in exactly one [`NetEvent::SnapshotSent`] or [`NetEvent::SnapshotFailed`] with the offer's epoch, by
+    /// which it should be told from every other. A transfer to the same peer
     /// that is still under way fails as cancelled. Must be called within the tokio runtime.
     pub fn send_snapshot(&self, offer: SnapshotOffer, source: impl SnapshotSource) {
         let shared = Arc::clone(&self.handle.shared);
@@ -360,7 +361,8 @@ impl Transport {
                     outbound::connect(&shared, to, &peer.info.address, ConnectionKind::Snapshot, &cancel)
                         .await
                         .map_err(|error| SnapshotError::Connect(error.to_string()))?;
-                snapshot_stream::send(connection, offer, source, &shared.options, &shared.stats).await
+                let moves = || shared.events.tell(NetEvent::SnapshotProgress { to, epoch });
+                snapshot_stream::send(connection, offer, source, &shared.options, &shared.stats, moves).await
             };
             let outcome = tokio::select! {
                 biased;
@@ -382,6 +384,13 @@ impl Transport {
     /// Breaks off the transfer to this peer, if there is one.
     pub fn cancel_snapshot(&self, to: NodeId) {
         if let Some((_, cancel)) = lock(&self.handle.shared.snapshots).get(&to) {
+            cancel.cancel();
+        }
+    }
+
+    /// Breaks off every transfer: who does not lead any more has none to make.
+    pub fn cancel_snapshots(&self) {
+        for (_, cancel) in lock(&self.handle.shared.snapshots).values() {
             cancel.cancel();
         }
     }

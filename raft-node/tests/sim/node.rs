@@ -120,6 +120,11 @@ pub(crate) enum Local {
         bytes: u64,
     },
     SnapshotFailed,
+    /// The file of a snapshot that was to be sent cannot be opened.
+    SnapshotUnreadable {
+        to: NodeId,
+        epoch: raft_core::Epoch,
+    },
     SnapshotReceived(Message),
     SnapshotGone,
     TakeSnapshot,
@@ -424,19 +429,17 @@ impl World {
                 replica.connection_lost(peer);
                 replica.handle(now, Input::PeerConnected(peer))
             }
+            Local::PeerRedialled(peer) => {
+                replica.connection_lost(peer);
+                Ok(())
+            }
             Local::PeerDied(peer) => {
                 replica.connection_lost(peer);
                 replica.handle(now, Input::PeerDied(peer))
             }
             Local::SnapshotTaken { meta, bytes } => replica.snapshot_taken(now, *meta, bytes),
-            Local::PeerRedialled(peer) => {
-                replica.connection_lost(peer);
-                Ok(())
-            }
-            Local::SnapshotFailed => {
-                replica.snapshot_failed();
-                Ok(())
-            }
+            Local::SnapshotFailed => replica.snapshot_failed(now),
+            Local::SnapshotUnreadable { to, epoch } => replica.snapshot_not_sent(now, to, epoch, true),
             Local::SnapshotReceived(message) => replica.snapshot_received(now, message).or(Ok(())),
             Local::SnapshotGone => {
                 replica.snapshot_gone();
@@ -732,10 +735,12 @@ impl World {
     /// Makes connections where there are none and can be.
     pub(crate) fn connect(&mut self) {
         for a in 0..self.options.nodes {
-            for b in a + 1..self.options.nodes {
+            for b in (0..self.options.nodes).filter(|b| *b != a) {
                 let (run_a, run_b) = (self.nodes[a].run, self.nodes[b].run);
-                let up = self.lives(a, run_a) && self.lives(b, run_b);
-                if up && self.links.connect((a, run_a), (b, run_b)) {
+                if !self.lives(a, run_a) || !self.lives(b, run_b) {
+                    continue;
+                }
+                if let Some(dial) = self.links.connect((a, run_a), (b, run_b)) {
                     self.give(a, Local::PeerConnected(id(b)));
                     if dial == Dial::Again {
                         self.give(b, Local::PeerRedialled(id(a)));
