@@ -41,6 +41,7 @@ enum What {
     FetchFailed(u8),
     SnapshotTaken(i8),
     SnapshotFailed(u8, u8),
+    SnapshotProgress(u8, u8),
     ClockBack(u16),
 }
 
@@ -113,6 +114,7 @@ impl What {
             What::FetchFailed(fetch) => Confusion::FetchFailed(fetch),
             What::SnapshotTaken(by) => Confusion::SnapshotTaken(by),
             What::SnapshotFailed(to, epoch) => Confusion::SnapshotFailed(to, epoch),
+            What::SnapshotProgress(to, epoch) => Confusion::SnapshotProgress(to, epoch),
             What::ClockBack(ms) => Confusion::ClockBack(ms),
         }
     }

@@ -65,7 +65,7 @@ impl ApplyQueue {
     /// covered by it.
     pub(crate) fn restore(&mut self, meta: SnapshotMeta) {
         self.restore = Some(Box::new(Restore { meta, marked: false }));
-        self.fetching.cancel();
+        self.fetching.done();
         self.fetched = Entries::EMPTY;
     }
 
@@ -117,6 +117,11 @@ impl ApplyQueue {
     /// Time passed.
     pub(crate) fn tick(&mut self, now: Instant) {
         self.fetching.tick(now);
+    }
+
+    /// Since when the entries to be applied next could not be read back.
+    pub(crate) fn unreadable_since(&self) -> Option<Instant> {
+        self.fetching.failing_since()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {

@@ -49,9 +49,11 @@ pub struct Config {
     pub unapplied_bytes_max: usize,
     /// Entries kept behind a snapshot for followers that are only a little late.
     pub trailing_entries: u64,
-    /// A snapshot transfer without an answer is given up after this long.
+    /// A snapshot transfer without an answer and without
+    /// [progress](crate::Input::SnapshotProgress) is given up after this long.
     pub snapshot_timeout_ms: u64,
-    /// A write that takes longer than this makes a leader hand over and keeps others from campaigning (SAFETY V5).
+    /// A write that takes longer than this makes a leader hand over and keeps others from campaigning (SAFETY V5). So do
+    /// entries that have to be applied and could not be read back for as long, while another node can lead.
     pub disk_stall_ms: u64,
 }
 

@@ -6,6 +6,12 @@
 //!   If nobody has taken over within an election timeout, it steps down and leaves the rest to an election;
 //! - a follower does not campaign, not even when it is told to, and the leader picks no target whose acknowledgement is
 //!   as late.
+//!
+//! An entry that cannot be read back to be applied, for as long, is the same to clients: what they write is committed and
+//! never answered. From then on
+//! - a leader does the same, but steps down only while another voter has all that is committed: who has not needs this one
+//!   to get it, and nobody could be elected;
+//! - a follower campaigns after the others could have, not never: its log may be the only one that is complete.
 
 use crate::{
     Instant, LogIndex, NodeId,
@@ -25,9 +31,35 @@ impl Shared {
         self.disk_is_late_at().is_some_and(|at| at <= self.now.instant)
     }
 
-    /// Whether this node may stand for election now.
+    /// When entries that have to be applied will have been unreadable for too long.
+    fn apply_is_stuck_at(&self) -> Option<Instant> {
+        self.apply.unreadable_since().map(|since| since.plus_millis(self.config.disk_stall_ms))
+    }
+
+    /// Whether nothing can be applied here any more.
+    pub(crate) fn apply_is_stuck(&self) -> bool {
+        self.apply_is_stuck_at().is_some_and(|at| at <= self.now.instant)
+    }
+
+    /// When the disk will keep this node from doing a leader's work.
+    fn is_stalled_at(&self) -> Option<Instant> {
+        [self.disk_is_late_at(), self.apply_is_stuck_at()].into_iter().flatten().min()
+    }
+
+    /// Whether the disk keeps this node from doing a leader's work.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.is_stalled_at().is_some_and(|at| at <= self.now.instant)
+    }
+
+    /// Whether this node may stand for election now, though another could.
     pub(crate) fn may_campaign(&self) -> bool {
-        self.is_electable() && !self.disk_is_late()
+        self.is_electable() && !self.is_stalled()
+    }
+
+    /// What a node that cannot apply waits for a leader beyond what it would.
+    pub(crate) fn stuck_handicap_ms(&self) -> u64 {
+        let most_ms = self.config.election_timeout_max_ms;
+        if self.apply_is_stuck() { most_ms.saturating_mul(STUCK_TIMEOUTS) } else { 0 }
     }
 }
 
@@ -35,7 +67,7 @@ impl Leader {
     /// Gives up leadership in time: first to a follower of our choice, then to whom an election finds. A leader without
     /// other voters only waits.
     pub(crate) fn tick_disk(&mut self, shared: &Shared) -> Next {
-        if !shared.disk_is_late() || !self.has_other_voters(shared) {
+        if !shared.is_stalled() || !self.has_other_voters(shared) {
             return Next::Stay;
         }
         if self.resigns_at(shared).is_some_and(|at| at <= shared.now.instant) {
@@ -53,11 +85,29 @@ impl Leader {
         if !self.has_other_voters(shared) {
             return None;
         }
-        if shared.disk_is_late() { self.resigns_at(shared) } else { shared.disk_is_late_at() }
+        if shared.is_stalled() { self.resigns_at(shared) } else { shared.is_stalled_at() }
     }
 
+    /// `None` also while nobody else could be elected.
     fn resigns_at(&self, shared: &Shared) -> Option<Instant> {
-        shared.disk_is_late_at().map(|at| at.plus_millis(shared.config.election_timeout_min_ms))
+        if !shared.disk_is_late() && !self.another_is_complete(shared) {
+            return None;
+        }
+        // Who was elected although it cannot apply gets time to hand over.
+        let stalled_at = shared.is_stalled_at().map(|at| at.max(self.elected.instant));
+        stalled_at.map(|at| at.plus_millis(shared.config.election_timeout_min_ms))
+    }
+
+    /// Whether another voter that answers has all that is committed.
+    fn another_is_complete(&self, shared: &Shared) -> bool {
+        let patience_ms = shared.config.election_timeout_max_ms;
+        let voters = &shared.log.conf().voters;
+        self.peers.iter().any(|(id, peer)| {
+            voters.contains(id)
+                && !peer.regressed
+                && peer.matched() >= shared.commit
+                && shared.now.instant < peer.heard_at.plus_millis(patience_ms)
+        })
     }
 
     fn has_other_voters(&self, shared: &Shared) -> bool {
@@ -73,6 +123,9 @@ impl Leader {
         best
     }
 }
+
+/// Election timeouts that a node which cannot apply leaves to the others.
+const STUCK_TIMEOUTS: u64 = 3;
 
 impl Progress {
     /// Whether the peer owes an acknowledgement for so long that its disk must hang.

@@ -71,9 +71,10 @@ pub enum ChangeError {
         /// Which.
         id: NodeId,
     },
-    /// Leases longer than this node waits for a leader would keep it from electing one in time.
+    /// Leases longer than this node waits for a leader would keep it from electing one in time; none is longer than
+    /// [`LEASE_TIMEOUT_MS_MAX`](crate::LEASE_TIMEOUT_MS_MAX).
     LeaseTooLong {
-        /// Its shortest election timeout.
+        /// The smaller of that and its shortest election timeout.
         most_ms: u64,
     },
     /// The target is not a possible configuration (SAFETY M8).
@@ -197,7 +198,7 @@ impl fmt::Display for ChangeError {
                 write!(f, "{id} is too far behind to vote: it has the log up to {matched} of {last}")
             }
             ChangeError::LeaseTooLong { most_ms } => {
-                write!(f, "leases may last {most_ms} ms at most, the shortest election timeout")
+                write!(f, "leases may last {most_ms} ms at most: no longer than an election timeout")
             }
             ChangeError::ReplaceAlone { id } => {
                 write!(f, "{id} has another data directory: replace it in a change of its own")

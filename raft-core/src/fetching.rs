@@ -8,6 +8,8 @@ pub(crate) struct Fetching {
     state: State,
     /// Failures in a row.
     failures: u32,
+    /// When the first of them was.
+    failing_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,7 +59,18 @@ impl Fetching {
     pub(crate) fn failed(&mut self, now: Instant) {
         let pause_ms = PAUSE_MIN_MS << self.failures.min(PAUSE_DOUBLINGS_MAX);
         self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
         self.state = State::Pausing { until: now.plus_millis(pause_ms) };
+    }
+
+    /// Since when no request has been answered with what was asked for; `None` if the latest was.
+    pub(crate) fn failing_since(&self) -> Option<Instant> {
+        self.failing_since
+    }
+
+    /// Whether what is asked for has to be taken for unreadable.
+    pub(crate) fn keeps_failing(&self) -> bool {
+        self.failures >= FAILURES_MAX
     }
 
     /// Time passed: a pause that is over is forgotten. Nobody may want the entries any more, and a deadline that stays
@@ -89,6 +102,8 @@ impl Fetch {
 
 const PAUSE_MIN_MS: u64 = 10;
 const PAUSE_DOUBLINGS_MAX: u32 = 7;
+/// Failures in a row after which there is another way, if there is one.
+const FAILURES_MAX: u32 = 5;
 
 #[cfg(test)]
 mod tests {

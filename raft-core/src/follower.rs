@@ -87,7 +87,7 @@ impl Follower {
         if shared.term_leader == Some(peer) && !self.suspects && !waits {
             self.suspects = true;
             let delay_ms = shared.rng.between(0, shared.config.suspicion_delay_max_ms.saturating_add(1));
-            let delay_ms = delay_ms.saturating_add(shared.decay.handicap_ms(&shared.config));
+            let delay_ms = delay_ms.saturating_add(shared.handicap_ms());
             self.election_at = self.election_at.min(shared.now.instant.plus_millis(delay_ms));
         }
     }

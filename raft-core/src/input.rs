@@ -30,7 +30,16 @@ pub enum Input {
     },
     /// The state machine's snapshot up to this point is in a synced and renamed file.
     SnapshotTaken(Box<SnapshotMeta>),
-    /// The transfer of a snapshot to this peer broke off.
+    /// The transfer of a snapshot to this peer moves. To be told now and then while it does, much more often than every
+    /// [`snapshot_timeout_ms`](crate::Config::snapshot_timeout_ms), and once more when the peer has all of it.
+    SnapshotProgress {
+        /// To whom it is going.
+        to: NodeId,
+        /// The epoch of its [`InstallSnapshot`](crate::Body::InstallSnapshot).
+        epoch: Epoch,
+    },
+    /// The transfer of a snapshot to this peer broke off. Each attempt has an epoch that no other of this run has: news
+    /// of one that was given up changes nothing, however late it comes.
     SnapshotFailed {
         /// To whom it was going.
         to: NodeId,

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
+    /// The latest epoch; see [`Shared::epochs`].
     pub(crate) epochs: u64,
     /// The latest round; every append and heartbeat carries it.
     pub(crate) round: Round,
@@ -47,7 +48,7 @@ pub(crate) struct Leader {
     /// A committed configuration that nothing follows from: it is not looked at again.
     pub(crate) done_with: Option<LogId>,
     /// Both clocks at the election: entries are stamped by the monotonic one, based on the other.
-    elected: Now,
+    pub(crate) elected: Now,
 }
 
 impl Leader {
@@ -60,7 +61,7 @@ impl Leader {
         let inherited = shared.log.last().index;
         let mut leader = Leader {
             peers: BTreeMap::new(),
-            epochs: 0,
+            epochs: shared.epochs,
             round: Round(1),
             round_began: shared.now.instant,
             reads: ReadQueue::default(),
@@ -102,8 +103,8 @@ impl Leader {
         if let Some(to) = self.transfer_target() {
             return Err(ProposeError::Transferring { to });
         }
-        // Clients must not wait for a disk that hangs (SAFETY V5).
-        if shared.disk_is_late() {
+        // Clients must not wait for a disk that hangs, or cannot be read (SAFETY V5).
+        if shared.is_stalled() {
             return Err(ProposeError::Busy);
         }
         // One proposal always passes, however large.
@@ -236,10 +237,15 @@ impl Leader {
 
     /// Sends what is due: once for everything that came in together.
     pub(crate) fn flush(&mut self, shared: &mut Shared) {
-        self.open_read_round(shared);
+        let asks = self.open_read_round(shared);
         self.renew_lease(shared);
         self.hand_over(shared);
         self.replicate(shared);
+        // Last: who is asked owes an answer, and is sent no snapshot until it comes. With a read in each flush that would
+        // be never.
+        if asks {
+            self.ask_voters(shared);
+        }
     }
 
     /// Ends everything that was bound to leading.
@@ -247,6 +253,7 @@ impl Leader {
         for asker in self.reads.abandon().into_iter().filter(|_| !planted!(ReadsForgotten)) {
             answer(shared, asker, None);
         }
+        shared.epochs = self.epochs;
         // Whether it was handed over shows when the next leader is known.
         shared.handed_to = self.transfer_target();
     }
@@ -267,7 +274,7 @@ impl Leader {
             // A heartbeat's answer without news does not prove that a probe arrived.
             ProgressState::Probe { waiting } => (append || news || !waiting) && index.next() >= peer.next(),
             // Any acknowledgement from which the log can go on ends a snapshot (SAFETY P7).
-            ProgressState::Snapshot { .. } => index >= shared.log.start().index,
+            ProgressState::Snapshot { past, .. } => index >= shared.log.start().index.max(*past),
         };
         if located {
             peer.replicate();
@@ -363,15 +370,21 @@ impl Leader {
         }
     }
 
-    /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current.
-    fn open_read_round(&mut self, shared: &mut Shared) {
+    /// Begins a round for the reads that wait for one, as soon as the commit index is known to be current. Whether it
+    /// did.
+    fn open_read_round(&mut self, shared: &Shared) -> bool {
         if !self.reads.wants_round() || !self.knows_commit(shared) {
-            return;
+            return false;
         }
         if !planted!(ReadByEarlierRound) {
             self.next_round(shared.now.instant);
         }
         self.reads.open_round(self.round, shared.commit);
+        true
+    }
+
+    /// Asks every voter to confirm the round of the reads.
+    fn ask_voters(&mut self, shared: &mut Shared) {
         let own = shared.id();
         let conf = shared.log.conf();
         let voters: Vec<NodeId> =

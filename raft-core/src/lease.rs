@@ -5,7 +5,8 @@
 //! counts on a promise and whoever gives it agree on it:
 //! - **Everybody** who knows of leases gives no vote, and seeks none, until [`Lease::timeout_ms`] has passed since it
 //!   last heard a leader. A later term does not end this promise, nor does the death of the leader's process. A node
-//!   that restarts does not know when it last heard one: it waits as long from its start.
+//!   that restarts does not know when it last heard one: it waits as long from its start. One whose log lost what it had
+//!   acknowledged may not even know of the promise: it waits for the longest there can be, [`LEASE_TIMEOUT_MS_MAX`].
 //! - **The leader** holds a lease while a majority answered what it *sent* less than that long ago, less what two clocks
 //!   may differ by meanwhile. Only who has the configuration in force on disk counts: nobody else knows of the promise.
 //! - **A handover** asks for votes in spite of the promise. So the leader gives its lease up before it says the word, and
@@ -22,11 +23,16 @@ use crate::{Instant, LogIndex, leader::Leader, progress::Progress, quorum, share
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lease {
     /// How long nobody votes after having heard a leader, in milliseconds. At most the smallest
-    /// [`Config::election_timeout_min_ms`](crate::Config::election_timeout_min_ms) of all voters, or elections wait for it.
+    /// [`Config::election_timeout_min_ms`](crate::Config::election_timeout_min_ms) of all voters, or elections wait for it,
+    /// and at most [`LEASE_TIMEOUT_MS_MAX`].
     pub timeout_ms: u32,
     /// By how many parts in a million each member's monotonic clock may run fast or slow.
     pub drift_ppm: u32,
 }
+
+/// The longest promise there is. A node whose damaged log may have lost the entry that told of leases keeps from voting for
+/// so long: it cannot know what it had promised, and its own settings say nothing of it.
+pub const LEASE_TIMEOUT_MS_MAX: u32 = 2000;
 
 /// A clock that is off by more than a tenth is broken.
 pub const DRIFT_PPM_MAX: u32 = 100_000;
@@ -80,7 +86,8 @@ impl Shared {
         self.followed_at = Some(self.now.instant);
         // The entry that told of leases may be among what was lost (SAFETY D1).
         if self.recovering.is_some() {
-            self.unsure_until = Some(self.now.instant.plus_millis(self.config.election_timeout_min_ms));
+            let longest_ms = u64::from(LEASE_TIMEOUT_MS_MAX);
+            self.unsure_until = Some(self.now.instant.plus_millis(longest_ms));
         }
     }
 }

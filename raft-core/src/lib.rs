@@ -90,7 +90,7 @@ pub use entry::{
 };
 pub use error::{ChangeError, ProposeError, ReadError, StartError, StepError, TransferError};
 pub use input::{Input, Proposal, ReadToken};
-pub use lease::{DRIFT_PPM_MAX, Lease};
+pub use lease::{DRIFT_PPM_MAX, LEASE_TIMEOUT_MS_MAX, Lease};
 pub use message::{AppendOutcome, Body, Message};
 #[cfg(raft_planted)]
 pub use planted::{Mistake, plant, unplant};

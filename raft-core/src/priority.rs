@@ -26,8 +26,13 @@ impl Decay {
 impl Shared {
     /// How long to wait for a leader from now on.
     pub(crate) fn patience_ms(&mut self) -> u64 {
-        let handicap_ms = self.decay.handicap_ms(&self.config);
+        let handicap_ms = self.handicap_ms();
         self.election_timeout_ms().saturating_add(handicap_ms)
+    }
+
+    /// What this node waits longer than others would.
+    pub(crate) fn handicap_ms(&self) -> u64 {
+        self.decay.handicap_ms(&self.config).saturating_add(self.stuck_handicap_ms())
     }
 
     /// A leader was heard: the next wait begins in full.

@@ -57,8 +57,8 @@ pub(crate) struct Progress {
     pub(crate) regressed: bool,
     /// The run of the peer that told of damage to its log; zero if none did (SAFETY D1).
     pub(crate) refilled: StartNumber,
-    /// The run of the peer that asked for a snapshot in the place of a damaged one, and until when that is being seen to.
-    pub(crate) replacing: Option<(StartNumber, Instant)>,
+    /// A snapshot in the place of a damaged one of the peer's.
+    pub(crate) replacing: Option<Replacing>,
     /// The round of the latest heartbeat, and `matched` when it left.
     pub(crate) checked: (Round, LogIndex),
     /// Its wall clock minus ours, in milliseconds, when it last answered a heartbeat.
@@ -71,6 +71,17 @@ pub(crate) struct Progress {
     owes_since: Option<Instant>,
     /// Losses in a row.
     losses: u32,
+}
+
+/// A snapshot that a peer asked for because its own is damaged. Entries are sent beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Replacing {
+    /// The run of the peer that asked.
+    pub(crate) run: StartNumber,
+    /// Until when it is being seen to.
+    pub(crate) until: Instant,
+    /// Of the snapshot that left; `None` while a new one is taken.
+    pub(crate) attempt: Option<Epoch>,
 }
 
 /// How entries are sent to a peer.
@@ -92,6 +103,8 @@ pub(crate) enum ProgressState {
         pending: LogIndex,
         /// When to give up.
         deadline: Instant,
+        /// An acknowledgement must reach this far: the entry there cannot be read back.
+        past: LogIndex,
     },
 }
 
@@ -333,11 +346,26 @@ impl Progress {
         self.fetching.cancel();
     }
 
-    /// A snapshot up to `pending` left.
-    pub(crate) fn snapshot(&mut self, pending: LogIndex, deadline: Instant) {
-        self.state = ProgressState::Snapshot { pending, deadline };
+    /// A snapshot up to `pending` left. Each attempt is an epoch of its own: it cannot be taken for another.
+    pub(crate) fn snapshot(&mut self, pending: LogIndex, deadline: Instant, attempt: Epoch) {
+        let past = if self.fetching.keeps_failing() { self.next } else { LogIndex::ZERO };
+        self.epoch = attempt;
+        self.state = ProgressState::Snapshot { pending, deadline, past };
         self.retry_at = None;
         self.fetching.cancel();
+    }
+
+    /// The snapshot of this attempt moves: there is time until then again.
+    pub(crate) fn snapshot_moves(&mut self, attempt: Epoch, until: Instant) {
+        if let ProgressState::Snapshot { deadline, .. } = &mut self.state
+            && self.epoch == attempt
+        {
+            *deadline = until;
+        } else if let Some(replacing) = &mut self.replacing
+            && replacing.attempt == Some(attempt)
+        {
+            replacing.until = until;
+        }
     }
 
     /// Whether what is in flight has to be taken for lost, now that the peer was heard and acknowledged none of it.
@@ -577,7 +605,7 @@ mod tests {
         let mut peer = replicating();
         peer.probe(LogIndex(2));
         assert_eq!(peer.next(), LogIndex(5));
-        peer.snapshot(LogIndex(9), Instant(7));
+        peer.snapshot(LogIndex(9), Instant(7), Epoch(2));
         assert!(!peer.may_send(1000, &config(), Instant(0)));
     }
 

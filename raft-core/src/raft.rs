@@ -110,6 +110,12 @@ impl Raft {
                 true => Ok(()),
                 false => Err(StepError::Unexpected("a snapshot of what was never applied")),
             },
+            Input::SnapshotProgress { to, epoch } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.snapshot_moves(&self.shared, to, epoch);
+                }
+                Ok(())
+            }
             Input::SnapshotFailed { to, epoch } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.snapshot_failed(&self.shared, to, epoch);

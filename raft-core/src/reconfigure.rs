@@ -4,8 +4,8 @@
 use bytes::Bytes;
 
 use crate::{
-    Body, ChangeError, ConfChange, ConfState, EntryKind, Lease, LogId, NodeId, Proposal, TransferOutcome,
-    change,
+    Body, ChangeError, ConfChange, ConfState, EntryKind, LEASE_TIMEOUT_MS_MAX, Lease, LogId, NodeId,
+    Proposal, TransferOutcome, change,
     leader::Leader,
     progress::{Progress, ProgressState},
     shared::{Next, Shared, noop},
@@ -49,7 +49,8 @@ impl Leader {
             return Err(ChangeError::Unchanged);
         }
         next.validate().map_err(ChangeError::Conf)?;
-        let most_ms = shared.config.election_timeout_min_ms;
+        // Not by the own setting alone: a node that lost its log waits for a bound that all nodes know (SAFETY R3).
+        let most_ms = shared.config.election_timeout_min_ms.min(u64::from(LEASE_TIMEOUT_MS_MAX));
         if lease.is_some_and(|lease| u64::from(lease.timeout_ms) > most_ms) {
             return Err(ChangeError::LeaseTooLong { most_ms });
         }

@@ -14,8 +14,10 @@
 //! snapshot that reaches as far as the lost one has its mark in the log: then the entries behind it are applied.
 
 use crate::{
-    Body, Event, LogId, LogIndex, NodeId, SnapshotMark, SnapshotMeta, StartNumber, leader::Leader,
-    progress::ProgressState, shared::Shared,
+    Body, Event, LogId, LogIndex, NodeId, SnapshotMark, SnapshotMeta, StartNumber,
+    leader::Leader,
+    progress::{ProgressState, Replacing},
+    shared::Shared,
 };
 
 /// What is remembered of a log that lost its end.
@@ -123,24 +125,24 @@ impl Leader {
         start: StartNumber,
         at_least: LogIndex,
     ) {
-        let (now, round) = (shared.now.instant, self.round);
+        let (now, round, attempt) = (shared.now.instant, self.round, self.next_epoch());
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let is_seen_to =
-            peer.replacing.is_some_and(|(run, until)| start < run || (start == run && now < until));
+            peer.replacing.is_some_and(|was| start < was.run || (start == was.run && now < was.until));
         if is_seen_to || matches!(peer.state(), ProgressState::Snapshot { .. }) {
             return;
         }
         let meta = shared.log.snapshot().clone();
-        let wait_ms = if meta.last.index >= at_least {
-            let body = Body::InstallSnapshot { epoch: peer.epoch, round, meta: Box::new(meta) };
-            shared.send(from, body);
-            shared.config.snapshot_timeout_ms
+        let (wait_ms, attempt) = if meta.last.index >= at_least {
+            // Not the peer's epoch: the entries that are on their way to it go on.
+            shared.send(from, Body::InstallSnapshot { epoch: attempt, round, meta: Box::new(meta) });
+            (shared.config.snapshot_timeout_ms, Some(attempt))
         } else if shared.apply.applied() >= at_least {
             shared.out.events.push(Event::SnapshotWanted { peer: from });
-            shared.config.heartbeat_ms
+            (shared.config.heartbeat_ms, None)
         } else {
             return;
         };
-        peer.replacing = Some((start, now.plus_millis(wait_ms)));
+        peer.replacing = Some(Replacing { run: start, until: now.plus_millis(wait_ms), attempt });
     }
 }

@@ -13,6 +13,13 @@ type Cuts = Vec<(LogIndex, Entries)>;
 /// A round and when it began.
 type Began = (Round, Instant);
 
+/// What the sends of one flush share.
+struct Flush<'a> {
+    round: Began,
+    cuts: Cuts,
+    epochs: &'a mut u64,
+}
+
 impl Leader {
     /// Follows the configuration: a peer that is new to it is located first, one that left it is forgotten. The same id
     /// with another data directory is another peer: nothing that was known of it holds (SAFETY D2, P4).
@@ -35,10 +42,10 @@ impl Leader {
 
     /// Sends each peer the appends it may get now.
     pub(crate) fn replicate(&mut self, shared: &mut Shared) {
-        let mut cuts = Cuts::new();
         let round = (self.round, self.round_began);
+        let mut flush = Flush { round, cuts: Cuts::new(), epochs: &mut self.epochs };
         for (id, peer) in &mut self.peers {
-            while send_next(shared, *id, peer, round, &mut cuts) {}
+            while send_next(shared, *id, peer, &mut flush) {}
         }
     }
 
@@ -57,11 +64,21 @@ impl Leader {
         peer.probe(next);
     }
 
+    /// A snapshot's transfer moves: however long it takes, it is not given up.
+    pub(crate) fn snapshot_moves(&mut self, shared: &Shared, to: NodeId, epoch: Epoch) {
+        let until = shared.now.instant.plus_millis(shared.config.snapshot_timeout_ms);
+        if let Some(peer) = self.peers.get_mut(&to) {
+            peer.snapshot_moves(epoch, until);
+        }
+    }
+
     /// A snapshot's transfer broke off: try again after a while (SAFETY P7).
     pub(crate) fn snapshot_failed(&mut self, shared: &Shared, to: NodeId, epoch: Epoch) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
         let soon = shared.now.instant.plus_millis(shared.config.election_timeout_max_ms);
-        peer.replacing = peer.replacing.map(|(start, until)| (start, until.min(soon)));
+        if let Some(replacing) = peer.replacing.as_mut().filter(|was| was.attempt == Some(epoch)) {
+            replacing.until = replacing.until.min(soon);
+        }
         if peer.epoch == epoch
             && let ProgressState::Snapshot { .. } = peer.state()
         {
@@ -216,9 +233,13 @@ impl Leader {
     }
 
     pub(crate) fn next_epoch(&mut self) -> Epoch {
-        self.epochs = self.epochs.saturating_add(1);
-        Epoch(self.epochs)
+        next_epoch(&mut self.epochs)
     }
+}
+
+fn next_epoch(epochs: &mut u64) -> Epoch {
+    *epochs = epochs.saturating_add(1);
+    Epoch(*epochs)
 }
 
 /// What a heartbeat to this peer says, and the entry it names.
@@ -233,7 +254,8 @@ fn heartbeat(shared: &Shared, peer: &mut Progress, round: Round) -> (LogId, Body
 }
 
 /// Sends the next append, snapshot or fetch to one peer. Whether another may follow.
-fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Began, cuts: &mut Cuts) -> bool {
+fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, flush: &mut Flush<'_>) -> bool {
+    let round = flush.round;
     if peer.take_verify() {
         let last = peer.next().prev();
         match shared.log.term_at(last) {
@@ -262,11 +284,18 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Began,
     let Some(term) = shared.log.term_at(prev) else {
         // A peer that does not answer would only waste a whole transfer: it is sent once the peer has answered.
         if peer.is_attentive() && !planted!(NoSnapshotForLaggard) {
-            send_snapshot(shared, id, peer, round.0);
+            send_snapshot(shared, id, peer, flush);
         }
         return false;
     };
     if cold {
+        // What cannot be read back is in the snapshot, if that reaches so far.
+        if peer.fetching.keeps_failing() && next <= shared.log.snapshot().last.index {
+            if peer.is_attentive() {
+                send_snapshot(shared, id, peer, flush);
+            }
+            return false;
+        }
         if peer.fetching.is_ready(shared.now.instant) {
             let fetch = Fetch {
                 id: shared.next_fetch(),
@@ -279,7 +308,7 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, round: Began,
         }
         return false;
     }
-    let entries = cut(shared, next, last, cuts);
+    let entries = cut(shared, next, last, &mut flush.cuts);
     send_append(shared, id, peer, round, LogId { term, index: prev }, entries);
     true
 }
@@ -303,10 +332,10 @@ fn send_append(
     shared.send(to, Body::AppendEntries { epoch, round, prev, commit, entries });
 }
 
-fn send_snapshot(shared: &mut Shared, to: NodeId, peer: &mut Progress, round: Round) {
-    let meta = shared.log.snapshot().clone();
-    peer.snapshot(meta.last.index, shared.now.instant.plus_millis(shared.config.snapshot_timeout_ms));
-    let epoch = peer.epoch;
+fn send_snapshot(shared: &mut Shared, to: NodeId, peer: &mut Progress, flush: &mut Flush<'_>) {
+    let (meta, epoch, round) = (shared.log.snapshot().clone(), next_epoch(flush.epochs), flush.round.0);
+    let deadline = shared.now.instant.plus_millis(shared.config.snapshot_timeout_ms);
+    peer.snapshot(meta.last.index, deadline, epoch);
     shared.send(to, Body::InstallSnapshot { epoch, round, meta: Box::new(meta) });
 }
 

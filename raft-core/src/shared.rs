@@ -64,6 +64,9 @@ pub(crate) struct Shared {
     pub(crate) followed_at: Option<Instant>,
     /// Until when a node that may have lost the entry which told of leases elects nobody.
     pub(crate) unsure_until: Option<Instant>,
+    /// The latest epoch of the latest time this node led. They are counted on: what is told late of a snapshot that an
+    /// earlier leadership sent fits none of this one.
+    pub(crate) epochs: u64,
     fetches: u64,
     campaigns: u64,
     requests: u64,
@@ -110,6 +113,7 @@ impl Shared {
             removed_by: None,
             followed_at: None,
             unsure_until: None,
+            epochs: 0,
             fetches: 0,
             // Campaigns of an earlier run have other numbers (SAFETY E7).
             campaigns: config.start.0 << 32,

@@ -39,6 +39,14 @@ pub enum NetEvent {
         /// What it told of itself.
         hello: Box<Hello>,
     },
+    /// The peer has dialled us again: what it sent on the connection before, answers to forwards above all, may be lost.
+    /// The first connection of a kind that its process makes is not told.
+    PeerRedialled {
+        /// The peer.
+        peer: NodeId,
+        /// Which of the two connections.
+        kind: ConnectionKind,
+    },
     /// The peer's process is gone: a connection broke and the next was refused (SAFETY E8). At most once between two
     /// `PeerConnected`.
     PeerDied(NodeId),
@@ -53,6 +61,13 @@ pub enum NetEvent {
     },
     /// A leader offers a snapshot.
     SnapshotIncoming(Box<IncomingSnapshot>),
+    /// A snapshot's transfer moves. Told now and then.
+    SnapshotProgress {
+        /// The receiver.
+        to: NodeId,
+        /// As offered.
+        epoch: Epoch,
+    },
     /// The receiver has the whole snapshot on disk.
     SnapshotSent {
         /// The receiver.

@@ -228,6 +228,9 @@ async fn serve(shared: &Shared, connection: Connection) -> Result<(), Ended> {
     reader
         .establish(shared.options.frame_bytes_max(), if bulk { BULK_READ_BYTES } else { CONTROL_READ_BYTES });
     shared.met(&hello);
+    if ticket.standing == Standing::Member {
+        shared.dialled(&hello);
+    }
     let idle_timeout = shared.options.idle_timeout;
     let mut heard = Instant::now();
     let idle = sleep(idle_timeout);

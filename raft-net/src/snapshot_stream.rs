@@ -292,10 +292,13 @@ impl SnapshotReceiver {
 /// How long a receiver that said no waits for the sender to notice.
 const HANG_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Progress is told at most this often.
+const PROGRESS_APART: Duration = Duration::from_secs(1);
+
 /// What a frame needs beside the bytes of its chunk, and more.
 const CHUNK_ROOM_BYTES: usize = 1 << 10;
 
-/// Sends one snapshot over a connection made for it.
+/// Sends one snapshot over a connection made for it, and calls `moves` now and then while it does.
 ///
 /// # Errors
 /// Whatever ended it before the receiver's acknowledgement.
@@ -305,6 +308,7 @@ pub(crate) async fn send(
     source: impl SnapshotSource,
     options: &NetOptions,
     stats: &Stats,
+    moves: impl Fn(),
 ) -> Result<(), SnapshotError> {
     let Connection { reader, writer, ticket, hello, .. } = connection;
     // A receiver with a small limit on entries takes small frames only.
@@ -319,7 +323,9 @@ pub(crate) async fn send(
         _ => return Err(SnapshotError::Protocol("an offer was answered by something else")),
     };
 
+    moves();
     let began = Instant::now();
+    let mut told = began;
     let mut batch = Batch::default();
     let mut at = from;
     let mut reading = (at < length).then(|| read(source, at, length, chunk_bytes));
@@ -347,7 +353,12 @@ pub(crate) async fn send(
             return Err(SnapshotError::Stalled);
         }
         at = next;
+        if told.elapsed() >= PROGRESS_APART {
+            told = Instant::now();
+            moves();
+        }
     }
+    moves();
     stream.tell(&Packet::SnapshotDone).await?;
     match stream.next().await? {
         Packet::SnapshotAck => Ok(()),

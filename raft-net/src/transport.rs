@@ -134,6 +134,8 @@ pub(crate) struct Shared {
     peers: RwLock<BTreeMap<NodeId, Arc<Peer>>>,
     /// The last refusal told, per peer, so that a retry every second is not an event every second.
     refusals: Mutex<BTreeMap<NodeId, (bool, Refusal, Instant)>>,
+    /// Which process of a member dialled us last, by its nonce; for bulk connections and for control ones.
+    dialled: Mutex<BTreeMap<(NodeId, bool), u64>>,
     /// Outgoing snapshots, with a number each.
     snapshots: Mutex<BTreeMap<NodeId, (u64, CancellationToken)>>,
     next_snapshot: AtomicU64,
@@ -171,6 +173,14 @@ impl Shared {
     /// A connection we dialled was made.
     pub(crate) fn accepted(&self, peer: NodeId) {
         lock(&self.refusals).remove(&peer);
+    }
+
+    /// A member dialled us. If the same process had done so before, what it sent then may be lost.
+    pub(crate) fn dialled(&self, hello: &Hello) {
+        let before = lock(&self.dialled).insert((hello.id, hello.kind == ConnectionKind::Bulk), hello.nonce);
+        if before == Some(hello.nonce) {
+            self.events.tell(NetEvent::PeerRedialled { peer: hello.id, kind: hello.kind });
+        }
     }
 
     /// A peer dialled us: it is up, so there is no reason to wait longer before we dial it.
@@ -221,6 +231,7 @@ impl Transport {
             tasks: Tasks::default(),
             peers: RwLock::default(),
             refusals: Mutex::default(),
+            dialled: Mutex::default(),
             snapshots: Mutex::default(),
             next_snapshot: AtomicU64::new(1),
         });
@@ -295,7 +306,7 @@ impl Transport {
     ///
     /// [`Sent::Dropped`] also while there is no connection: a command must not wait unseen for one that may never come.
     /// What was queued and is then lost with its connection is followed by [`NetEvent::PeerDied`] or
-    /// [`NetEvent::PeerConnected`].
+    /// [`NetEvent::PeerConnected`]; an answer that is, by [`NetEvent::PeerRedialled`].
     pub fn send_forward(&self, to: NodeId, forward: Forward) -> Sent {
         if !self.is_bulk_connected(to) {
             return Sent::Dropped;
@@ -330,8 +341,9 @@ impl Transport {
         link.push(packet, &shared.stats)
     }
 
-    /// Streams a snapshot to `offer.to` on a connection of its own; never blocks. Ends in exactly one
-    /// [`NetEvent::SnapshotSent`] or [`NetEvent::SnapshotFailed`] with the offer's epoch. A transfer to the same peer
+    /// Streams a snapshot to `offer.to` on a connection of its own; never blocks. [`NetEvent::SnapshotProgress`] tells that
+    /// it moves. Ends in exactly one [`NetEvent::SnapshotSent`] or [`NetEvent::SnapshotFailed`] with the offer's epoch, by
+    /// which it should be told from every other. A transfer to the same peer
     /// that is still under way fails as cancelled. Must be called within the tokio runtime.
     pub fn send_snapshot(&self, offer: SnapshotOffer, source: impl SnapshotSource) {
         let shared = Arc::clone(&self.handle.shared);
@@ -349,7 +361,8 @@ impl Transport {
                     outbound::connect(&shared, to, &peer.info.address, ConnectionKind::Snapshot, &cancel)
                         .await
                         .map_err(|error| SnapshotError::Connect(error.to_string()))?;
-                snapshot_stream::send(connection, offer, source, &shared.options, &shared.stats).await
+                let moves = || shared.events.tell(NetEvent::SnapshotProgress { to, epoch });
+                snapshot_stream::send(connection, offer, source, &shared.options, &shared.stats, moves).await
             };
             let outcome = tokio::select! {
                 biased;
@@ -371,6 +384,13 @@ impl Transport {
     /// Breaks off the transfer to this peer, if there is one.
     pub fn cancel_snapshot(&self, to: NodeId) {
         if let Some((_, cancel)) = lock(&self.handle.shared.snapshots).get(&to) {
+            cancel.cancel();
+        }
+    }
+
+    /// Breaks off every transfer: who does not lead any more has none to make.
+    pub fn cancel_snapshots(&self) {
+        for (_, cancel) in lock(&self.handle.shared.snapshots).values() {
             cancel.cancel();
         }
     }

@@ -21,6 +21,19 @@ use crate::{
 /// A read, run on the state machine by its owner; answers for itself.
 pub type ReadFn<S> = Box<dyn FnOnce(Result<&S, ClientError>) + Send>;
 
+/// Tells the driver of a panic, which ends the node where it does not end the process: the state machine is in a state that
+/// nobody knows, and a node that led on without it would take commands that are never applied.
+struct LastWord<S>(mpsc::UnboundedSender<DriverInput<S>>);
+
+impl<S> Drop for LastWord<S> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ =
+                self.0.send(DriverInput::Failed(NodeError::Task("the state machine panicked".to_owned())));
+        }
+    }
+}
+
 /// Entries whose replies are held at once.
 const STEP_ENTRIES: usize = 8;
 
@@ -47,6 +60,7 @@ impl<S: StateMachine> Applier<S> {
 
     /// Works until the queue is closed or a snapshot turns out unusable.
     pub(crate) async fn run(mut self) {
+        let _last_word = LastWord(self.driver.clone());
         let mut slice_bytes = 0;
         while let Some(job) = self.jobs.recv().await {
             match job {
@@ -107,6 +121,7 @@ impl<S: StateMachine> Applier<S> {
         };
         let snapshots = Arc::clone(&self.snapshots);
         tokio::task::spawn_blocking(move || {
+            let _last_word = LastWord(driver.clone());
             let input = match snapshots.write(&meta, view) {
                 Ok(bytes) => DriverInput::SnapshotTaken { meta, bytes, took: started.elapsed() },
                 Err(error) => match SnapshotFileError::from_io(&error) {

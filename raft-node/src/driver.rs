@@ -18,9 +18,9 @@ use raft_core::{
 };
 use raft_net::{
     Forward, ForwardOrigin, ForwardOutcome, ForwardReply, Founding, JoinAnswer, NetEvent, NetEvents,
-    PeerInfo, Sent, SnapshotRefusal, Transport,
+    PeerInfo, Sent, SnapshotError, SnapshotRefusal, Transport,
 };
-use raft_wal::{Wal, WalError};
+use raft_wal::{Wal, WalError, snapshot_file::SnapshotSource};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -162,8 +162,10 @@ pub(crate) enum DriverInput<S> {
     SnapshotReceived(Message),
     /// A leader's snapshot broke off, or its file is removed again.
     SnapshotGone,
-    /// A snapshot for this peer could not even be opened.
-    SnapshotNotSent { to: NodeId, epoch: Epoch },
+    /// The snapshot this message names is open, to be sent.
+    SnapshotOpened(Message, Box<SnapshotSource>),
+    /// A snapshot did not reach this peer. Whether its file is to blame.
+    SnapshotNotSent { to: NodeId, epoch: Epoch, damaged: bool },
     /// Take a snapshot now.
     RequestSnapshot,
     /// The node cannot go on.
@@ -224,8 +226,6 @@ impl Clock {
 const TURN_INPUTS_MAX: usize = 1024;
 /// The state is published at most this often: status is for people and scrapers, not for the hot path.
 const PUBLISH_APART: Duration = Duration::from_millis(20);
-/// Between the failure of sending a snapshot and the next try.
-const SNAPSHOT_APART: Duration = Duration::from_secs(1);
 /// How long a leaving leader waits for its successor.
 const HANDOVER: Duration = Duration::from_millis(500);
 
@@ -416,8 +416,7 @@ impl<S: Send + 'static> Driver<S> {
             }
             DriverInput::SnapshotFailed(error) => {
                 warn!(%error, "no snapshot could be taken");
-                self.replica.snapshot_failed();
-                Ok(())
+                self.replica.snapshot_failed(now)
             }
             DriverInput::SnapshotReceived(message) => {
                 add(&self.counts.snapshots_received, 1);
@@ -427,8 +426,16 @@ impl<S: Send + 'static> Driver<S> {
                 self.replica.snapshot_gone();
                 Ok(())
             }
-            DriverInput::SnapshotNotSent { to, epoch } => {
-                self.replica.handle(now, Input::SnapshotFailed { to, epoch })
+            DriverInput::SnapshotOpened(message, source) => {
+                // Whoever leads now has its own to send.
+                let raft = self.replica.raft();
+                if raft.role() == RoleKind::Leader && raft.term() == message.term {
+                    snapshot_transfer::send(&message, *source, &self.transport);
+                }
+                Ok(())
+            }
+            DriverInput::SnapshotNotSent { to, epoch, damaged } => {
+                self.replica.snapshot_not_sent(now, to, epoch, damaged)
             }
             DriverInput::RequestSnapshot => {
                 self.replica.request_snapshot();
@@ -470,12 +477,16 @@ impl<S: Send + 'static> Driver<S> {
             }
             NetEvent::PeerConnected { peer, kind, hello } => {
                 debug!(%peer, %kind, start = %hello.start, "connected");
-                // Replies to forwards travel on either connection: what was on the broken one may be lost.
+                // What was forwarded on the broken one may be lost.
                 self.replica.connection_lost(peer);
                 if let Some(epoch) = self.arrivals.connected(peer, hello.nonce) {
                     self.input(now, Input::SnapshotFailed { to: peer, epoch });
                 }
                 self.input(now, Input::PeerConnected(peer));
+            }
+            NetEvent::PeerRedialled { peer, kind } => {
+                debug!(%peer, %kind, "dialled again by it");
+                self.replica.connection_lost(peer);
             }
             NetEvent::PeerDied(peer) => {
                 info!(%peer, "process is gone");
@@ -494,21 +505,27 @@ impl<S: Send + 'static> Driver<S> {
                     tokio::spawn(incoming.refuse(SnapshotRefusal::Busy));
                 }
             }
+            NetEvent::SnapshotProgress { to, epoch } => {
+                self.input(now, Input::SnapshotProgress { to, epoch });
+            }
             NetEvent::SnapshotSent { to, epoch } => {
                 info!(%to, "snapshot sent");
+                self.input(now, Input::SnapshotProgress { to, epoch });
                 if self.arrivals.arrived(to, epoch) {
                     self.input(now, Input::SnapshotFailed { to, epoch });
                 }
             }
+            // By this node: another attempt has taken its place, or it does not lead any more.
+            NetEvent::SnapshotFailed { to, error: SnapshotError::Cancelled, .. } => {
+                debug!(%to, "the transfer of a snapshot was broken off");
+            }
             NetEvent::SnapshotFailed { to, epoch, error } => {
                 warn!(%to, %error, "snapshot not sent");
-                // It is sent again as soon as the core is told; a receiver without room on its disk would be kept busy
-                // writing what there is room for.
-                let inputs = self.inputs_tx.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(SNAPSHOT_APART).await;
-                    let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
-                });
+                let damaged = matches!(
+                    error,
+                    SnapshotError::Refused(SnapshotRefusal::Damaged) | SnapshotError::Source(_)
+                );
+                snapshot_transfer::not_sent(&self.inputs_tx, to, epoch, damaged);
             }
             NetEvent::Founding { from, message, .. } => {
                 let members = &self.replica.raft().conf().members;
@@ -539,7 +556,7 @@ impl<S: Send + 'static> Driver<S> {
     fn send(&mut self, message: Message) {
         if matches!(message.body, Body::InstallSnapshot { .. }) {
             self.arrivals.begins(message.to);
-            snapshot_transfer::send(message, &self.snapshots, &self.transport, &self.inputs_tx);
+            snapshot_transfer::open(message, &self.snapshots, &self.inputs_tx);
         } else {
             // What is dropped, Raft repairs.
             let _: Sent = self.transport.send(&message);
@@ -584,6 +601,9 @@ impl<S: Send + 'static> Driver<S> {
                 add(&self.counts.elections, u64::from(role == RoleKind::Candidate));
                 add(&self.counts.leader_changes, u64::from(leader.is_some()));
                 info!(?role, %term, leader = leader.map_or(0, |id| id.0), "role changed");
+                if role != RoleKind::Leader {
+                    self.transport.cancel_snapshots();
+                }
             }
             Event::ConfChanged { id, conf } => {
                 info!(%id, voters = ?conf.voters, learners = ?conf.learners, "configuration changed");

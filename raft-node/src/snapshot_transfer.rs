@@ -1,6 +1,6 @@
 //! Snapshots on their way to and from peers: files on one side, the transport's stream on the other.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use raft_core::{Body, Epoch, Message, NodeId};
 use raft_net::{IncomingSnapshot, SnapshotError, SnapshotOffer, SnapshotRefusal, Transport};
@@ -23,35 +23,55 @@ impl raft_net::SnapshotSource for Source {
     }
 }
 
-/// Starts sending the snapshot an [`InstallSnapshot`](Body::InstallSnapshot) message names.
-pub(crate) fn send<S: Send + 'static>(
+/// Opens the snapshot an [`InstallSnapshot`](Body::InstallSnapshot) message names, for the driver to [`send`].
+pub(crate) fn open<S: Send + 'static>(
     message: Message,
     store: &Arc<SnapshotStore>,
-    transport: &Transport,
     inputs: &mpsc::UnboundedSender<DriverInput<S>>,
 ) {
     let Body::InstallSnapshot { epoch, meta, .. } = &message.body else { return };
     let (to, epoch, last) = (message.to, *epoch, meta.last);
-    let (store, transport, inputs) = (Arc::clone(store), transport.clone(), inputs.clone());
+    let (store, inputs) = (Arc::clone(store), inputs.clone());
+    let runtime = tokio::runtime::Handle::current();
     // Opening it reads its header and trailer.
     tokio::task::spawn_blocking(move || match store.source(last) {
         Ok(source) => {
-            let checksum = u64::from(source.info().checksum);
-            if let Some(offer) = SnapshotOffer::from_message(&message, checksum, source.info().file_bytes) {
-                info!(%to, index = last.index.0, bytes = offer.length, "sending a snapshot");
-                transport.send_snapshot(offer, Source(source));
-            }
+            let _ = inputs.send(DriverInput::SnapshotOpened(message, Box::new(source)));
         }
         Err(error) => {
             warn!(%to, %error, "the snapshot cannot be sent");
-            failed(&inputs, to, epoch);
+            let _in_runtime = runtime.enter();
+            not_sent(&inputs, to, epoch, true);
         }
     });
 }
 
-fn failed<S>(inputs: &mpsc::UnboundedSender<DriverInput<S>>, to: NodeId, epoch: Epoch) {
-    let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch });
+/// Starts sending a snapshot that is open.
+pub(crate) fn send(message: &Message, source: SnapshotSource, transport: &Transport) {
+    let (checksum, length) = (u64::from(source.info().checksum), source.info().file_bytes);
+    if let Some(offer) = SnapshotOffer::from_message(message, checksum, length) {
+        info!(to = %message.to, index = offer.meta.last.index.0, bytes = length, "sending a snapshot");
+        transport.send_snapshot(offer, Source(source));
+    }
 }
+
+/// Tells the driver that a snapshot did not reach `to`, after a while: it is sent again as soon as the core knows, and a
+/// receiver without room on its disk would be kept busy writing what there is room for.
+pub(crate) fn not_sent<S: Send + 'static>(
+    inputs: &mpsc::UnboundedSender<DriverInput<S>>,
+    to: NodeId,
+    epoch: Epoch,
+    damaged: bool,
+) {
+    let inputs = inputs.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(APART).await;
+        let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch, damaged });
+    });
+}
+
+/// Between the failure of sending a snapshot and the next try.
+const APART: Duration = Duration::from_secs(1);
 
 /// Receives an accepted snapshot to its end; a whole one is handed to the driver.
 pub(crate) async fn receive<S: Send + 'static>(
@@ -172,7 +192,7 @@ impl Refused {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::mpsc as plain, time::Duration};
+    use std::sync::mpsc as plain;
 
     use super::*;
 

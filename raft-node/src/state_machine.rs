@@ -9,6 +9,8 @@ use raft_core::{LogIndex, SessionSeq, Timestamp};
 ///
 /// Invariant: the state after index i is a function of the commands up to i and nothing else. No clock, no
 /// randomness, no iteration order that differs between processes, no configuration that differs between nodes.
+///
+/// A panic in any of this ends the node: what it leaves behind is nobody's state.
 pub trait StateMachine: Send + 'static {
     /// Applies commands in order and returns exactly one reply for each.
     ///

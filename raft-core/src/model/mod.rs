@@ -30,7 +30,7 @@ impl Raft {
         // Random choices only spread deadlines, and those are for the checker to choose.
         shared.rng = Rng::new(0);
         shared.decay = Decay::default();
-        shared.number_campaigns_from_zero();
+        shared.number_from_zero();
         let term = shared.term;
         shared.disk.normalise(one_epoch);
         match &mut self.role {

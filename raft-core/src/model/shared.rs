@@ -3,8 +3,9 @@
 use super::Shared;
 
 impl Shared {
-    /// Campaigns get their numbers from their terms, see `Candidate::normalise`.
-    pub(crate) fn number_campaigns_from_zero(&mut self) {
-        self.campaigns = 0;
+    /// Campaigns get their numbers from their terms, see `Candidate::normalise`. Epochs matter within a term only: they
+    /// are counted on for the sake of snapshots, which are not part of the model.
+    pub(crate) fn number_from_zero(&mut self) {
+        (self.campaigns, self.epochs) = (0, 0);
     }
 }

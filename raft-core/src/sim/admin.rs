@@ -9,7 +9,8 @@ use super::{
     rules::Checked,
 };
 use crate::{
-    ChangeError, ConfChange, ConfState, Incarnation, Lease, LogId, LogIndex, Member, NodeId, RoleKind,
+    ChangeError, ConfChange, ConfState, Incarnation, LEASE_TIMEOUT_MS_MAX, Lease, LogId, LogIndex, Member,
+    NodeId, RoleKind,
 };
 
 impl Sim {
@@ -33,7 +34,8 @@ impl Sim {
 
     /// Leases for a whole cluster. What is declared of the clocks is true.
     pub(super) fn lease(&mut self) -> Lease {
-        let most = u32::try_from(self.config.election_timeout_min_ms).unwrap_or(u32::MAX);
+        let most =
+            u32::try_from(self.config.election_timeout_min_ms).unwrap_or(u32::MAX).min(LEASE_TIMEOUT_MS_MAX);
         let timeout_ms = if self.random.chance(700) { most } else { most / 2 };
         Lease { timeout_ms, drift_ppm: u32::try_from(self.drift).unwrap_or_default() }
     }

@@ -34,6 +34,8 @@ pub enum Confusion {
     SnapshotTaken(i8),
     /// A transfer of a snapshot that may never have begun.
     SnapshotFailed(u8, u8),
+    /// The same of one that moves.
+    SnapshotProgress(u8, u8),
     /// The clock goes back, by so many milliseconds.
     ClockBack(u16),
 }
@@ -96,6 +98,10 @@ impl Sim {
                 let (to, epoch) = (NodeId(u64::from(to)), Epoch(u64::from(epoch)));
                 (Input::SnapshotFailed { to, epoch }, Some(false))
             }
+            Confusion::SnapshotProgress(to, epoch) => {
+                let (to, epoch) = (NodeId(u64::from(to)), Epoch(u64::from(epoch)));
+                (Input::SnapshotProgress { to, epoch }, Some(false))
+            }
             Confusion::ClockBack(ms) => {
                 now.instant.0 = now.instant.0.saturating_sub(u64::from(ms) * 1000);
                 (Input::Tick, Some(false))
@@ -132,7 +138,7 @@ mod tests {
     fn drawn(random: &mut Random) -> Confusion {
         let small = |random: &mut Random| u8::try_from(random.below(6)).unwrap();
         let signed = |random: &mut Random| i8::try_from(random.below(9)).unwrap() - 4;
-        match random.below(11) {
+        match random.below(12) {
             0 => Confusion::PersistedBefore(small(random)),
             1 => Confusion::PersistedUnknown(random.below(3)),
             2 => Confusion::AppliedBefore(small(random)),
@@ -143,6 +149,7 @@ mod tests {
             7 => Confusion::FetchFailed(small(random)),
             8 => Confusion::SnapshotTaken(signed(random)),
             9 => Confusion::SnapshotFailed(small(random), small(random)),
+            10 => Confusion::SnapshotProgress(small(random), small(random)),
             _ => Confusion::ClockBack(100),
         }
     }

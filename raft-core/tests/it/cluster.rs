@@ -98,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) writes: VecDeque<Write>,
     /// A stuck reader keeps its fetches in `fetches`.
     pub(crate) reader_stuck: bool,
+    /// Nothing can be read back from the log.
+    pub(crate) unreadable: bool,
     pub(crate) fetches: VecDeque<Fetch>,
     /// The state machine: every entry it got since its last restore.
     pub(crate) applied: Vec<Entry>,
@@ -169,6 +171,7 @@ impl Cluster {
             disk_stuck: false,
             writes: VecDeque::new(),
             reader_stuck: false,
+            unreadable: false,
             fetches: VecDeque::new(),
             applied: Vec::new(),
             restored: Vec::new(),
@@ -227,6 +230,14 @@ impl Cluster {
         config.seed += 1000;
         let node = self.start(config, old.disk.clone());
         self.nodes.insert(id, node);
+    }
+
+    /// Starts `id` again with only the last entries in memory. The others are on its disk, and cannot be read back.
+    pub(crate) fn restart_unreadable(&mut self, id: u64) {
+        self.restart(id);
+        let (now, node) = (self.now(), self.node_mut(id));
+        node.raft = Raft::new(node.config.clone(), node.disk.recover(1), now).unwrap();
+        node.unreadable = true;
     }
 
     pub(crate) fn handle(&mut self, id: u64, input: Input) -> Result<(), StepError> {
@@ -340,7 +351,8 @@ impl Cluster {
             && let Some(Fetch { id, first, last, .. }) = node.fetches.pop_front()
         {
             let wanted = |entry: &&Entry| (first..=last).contains(&entry.id.index);
-            let entries: Vec<Entry> = node.disk.entries.iter().filter(wanted).cloned().collect();
+            let readable = node.disk.entries.iter().filter(|_| !node.unreadable);
+            let entries: Vec<Entry> = readable.filter(wanted).cloned().collect();
             let input =
                 if entries.is_empty() { Input::FetchFailed { id } } else { Input::Fetched { id, entries } };
             node.raft.handle(now, input).unwrap();

@@ -1,7 +1,8 @@
 //! A node whose disk lost part of what it had acknowledged (SAFETY D1).
 
 use raft_core::{
-    Body, CampaignId, Config, Event, Input, LogId, LogIndex, NodeId, Raft, RoleKind, StartError, Term,
+    Body, CampaignId, Config, Event, Input, LEASE_TIMEOUT_MS_MAX, LogId, LogIndex, NodeId, Raft, RoleKind,
+    StartError, Term,
 };
 
 use crate::cluster::Cluster;
@@ -207,8 +208,8 @@ fn a_vote_request_behind_the_promise_is_refused_and_one_that_reaches_it_is_grant
     let promised = damage(&mut cluster, 3, 2);
     cluster.isolate(3);
     cluster.restart(3);
-    // It may have lost the entry that switched leases on: for one timeout it answers nobody (SAFETY R3).
-    cluster.now_ms += 501;
+    // It may have lost the entry that switched leases on: while one may last it answers nobody (SAFETY R3).
+    cluster.now_ms += u64::from(LEASE_TIMEOUT_MS_MAX);
     let term = Term(cluster.raft(3).term().0 + 1);
     let mut ask = |last: LogId, campaign| {
         let mark = cluster.sent.len();

@@ -110,3 +110,70 @@ fn a_follower_whose_disk_hangs_does_not_campaign_and_does_once_it_works() {
     cluster.pass(10);
     assert_eq!(cluster.raft(3).role(), RoleKind::PreCandidate);
 }
+
+/// Node 1 leads, and cannot read back what it has to apply. Everybody has everything else.
+fn unreadable(cluster: &mut Cluster) {
+    for command in ["b", "c", "d"] {
+        cluster.commit(command);
+    }
+    cluster.pass(200);
+    cluster.crash(1);
+    cluster.restart_unreadable(1);
+    cluster.elect(1);
+    assert!(cluster.commands(1).is_empty());
+}
+
+// What clients wrote was committed and never answered, while two others could have.
+#[test]
+fn a_leader_that_cannot_read_back_what_it_has_to_apply_hands_over_and_lets_others_lead() {
+    let mut cluster = cluster();
+    unreadable(&mut cluster);
+    cluster.pass(LATE_MS + ELECTION_MS);
+    let next = cluster.leader().unwrap();
+    assert_ne!(next, 1);
+    cluster.commit("e");
+    assert_eq!(cluster.commands(next), ["a", "b", "c", "d", "e"]);
+    // When that one goes the other is first, and node 1 does not even obey its leader.
+    let now = cluster.now();
+    let _ = cluster.node_mut(next).raft.transfer_leadership(now, NodeId(1));
+    cluster.pass(2 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(next));
+    cluster.crash(next);
+    cluster.pass(3 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(if next == 2 { 3 } else { 2 }));
+    cluster.commit("f");
+    // Once it can read it is a node like any other.
+    cluster.node_mut(1).unreadable = false;
+    cluster.pass(2 * ELECTION_MS);
+    assert_eq!(cluster.commands(1), ["a", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
+fn one_that_cannot_apply_leads_as_long_as_nobody_else_can_and_brings_another_so_far() {
+    let mut cluster = cluster();
+    unreadable(&mut cluster);
+    cluster.isolate(3);
+    cluster.commit("only 1 and 2 have it");
+    cluster.pass(20);
+    cluster.crash(2);
+    cluster.pass(LATE_MS + 8 * ELECTION_MS);
+    cluster.heal();
+    let asked = cluster.sent.len();
+    cluster.pass(20 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(3), "node 1 was elected, and handed over what it had");
+    assert!(!cluster.sent_since(asked, 1, 3).is_empty());
+    assert_eq!(cluster.commands(3).last().unwrap(), "only 1 and 2 have it");
+}
+
+#[test]
+fn a_lone_node_that_cannot_apply_refuses_commands_and_goes_on_once_it_can() {
+    let mut cluster = Cluster::new(1);
+    cluster.be_led_by_one();
+    unreadable(&mut cluster);
+    cluster.pass(LATE_MS + 3 * ELECTION_MS);
+    assert_eq!((cluster.leader(), cluster.propose(1, "e")), (Some(1), Err(ProposeError::Busy)));
+    cluster.node_mut(1).unreadable = false;
+    cluster.pass(2 * ELECTION_MS);
+    assert_eq!(cluster.commands(1), ["a", "b", "c", "d"]);
+    assert!(cluster.propose(1, "e").is_ok());
+}

@@ -100,10 +100,11 @@ impl Dice {
                 let prev = self.id();
                 Input::Fetched { id: FetchId(self.number(5)), entries: self.entries(prev) }
             }
-            6 => match self.roll(5) {
+            6 => match self.roll(6) {
                 0 => Input::FetchFailed { id: FetchId(self.number(5)) },
                 1 => Input::SnapshotFailed { to: NodeId(self.roll(4)), epoch: Epoch(self.number(4)) },
                 2 => Input::PeerDied(NodeId(self.roll(4))),
+                4 => Input::SnapshotProgress { to: NodeId(self.roll(4)), epoch: Epoch(self.number(4)) },
                 3 => Input::PeerConnected(NodeId(self.roll(4))),
                 _ => {
                     let (last, conf) = (self.id(), conf(&[1, 2, 3]));

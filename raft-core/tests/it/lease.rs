@@ -1,7 +1,8 @@
 //! Leases (SAFETY R3; dissertation 6.4.1): reads by the clock, and what everybody keeps so that they are true.
 
 use raft_core::{
-    Body, ChangeError, ConfState, Input, Lease, LogIndex, NodeId, ReadOutcome, ReadToken, RoleKind,
+    Body, ChangeError, ConfState, Input, LEASE_TIMEOUT_MS_MAX, Lease, LogIndex, NodeId, ReadOutcome,
+    ReadToken, RoleKind,
 };
 
 use crate::cluster::{Cluster, conf};
@@ -24,6 +25,22 @@ fn leased() -> Cluster {
 
 fn holds(cluster: &Cluster, id: u64) -> bool {
     cluster.raft(id).lease_until().is_some_and(|until| cluster.now().instant < until)
+}
+
+#[test]
+fn no_lease_is_longer_than_a_node_that_forgot_it_would_wait() {
+    let mut cluster = Cluster::with(3, |config| {
+        (config.election_timeout_min_ms, config.election_timeout_max_ms) = (5000, 9000);
+    });
+    cluster.elect(1);
+    cluster.commit("a");
+    let now = cluster.now();
+    let most_ms = u64::from(LEASE_TIMEOUT_MS_MAX);
+    let too_long = Some(Lease { timeout_ms: LEASE_TIMEOUT_MS_MAX + 1, drift_ppm: 0 });
+    let refused = cluster.node_mut(1).raft.set_lease(now, too_long);
+    assert_eq!(refused, Err(ChangeError::LeaseTooLong { most_ms }));
+    let longest = Some(Lease { timeout_ms: LEASE_TIMEOUT_MS_MAX, drift_ppm: 0 });
+    assert!(cluster.node_mut(1).raft.set_lease(now, longest).is_ok());
 }
 
 /// Whether a read is answered with nobody's help.
@@ -245,10 +262,15 @@ fn a_busy_leader_keeps_its_lease() {
     assert!(cluster.raft(1).commit() > LogIndex(300));
 }
 
-// SAFETY D1: the entry that told of leases may be among what was lost.
+// SAFETY D1: the entry that told of leases may be among what was lost. It waited for its own election timeout, and what it
+// had promised was by the leader's.
 #[test]
-fn a_node_with_a_damaged_log_waits_as_if_leases_were_on() {
-    let mut cluster = Cluster::new(3);
+fn a_node_with_a_damaged_log_waits_for_the_longest_lease_whatever_its_own_timeouts_are() {
+    let mut cluster = Cluster::with(3, |config| {
+        if config.id == NodeId(3) {
+            (config.election_timeout_min_ms, config.election_timeout_max_ms) = (250, 1000);
+        }
+    });
     cluster.elect(1);
     cluster.commit("a");
     let before = cluster.raft(3).last().index.0;
@@ -264,7 +286,10 @@ fn a_node_with_a_damaged_log_waits_as_if_leases_were_on() {
     let campaign = raft_core::CampaignId(1 << 40);
     cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
     assert!(cluster.raft(3).term().0 < term, "it does not listen");
-    cluster.now_ms += 501;
+    cluster.now_ms += 499;
+    cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
+    assert!(cluster.raft(3).term().0 < term, "a lease may be in force");
+    cluster.now_ms += u64::from(LEASE_TIMEOUT_MS_MAX) - 499;
     cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
     assert_eq!(cluster.raft(3).vote(), Some(NodeId(2)));
 }

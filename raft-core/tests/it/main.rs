@@ -21,3 +21,4 @@ mod regressions;
 mod replication;
 mod scenarios;
 mod snapshot_lost;
+mod snapshot_transfer;

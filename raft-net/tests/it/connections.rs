@@ -98,6 +98,36 @@ async fn a_forward_and_its_reply_find_their_way() {
     assert_eq!(answer, last);
 }
 
+/// Answers to forwards travel on connections that the peer has dialled. Only who had dialled them was told when they were
+/// made anew, and whoever waited for what was lost did so until its deadline.
+#[tokio::test]
+async fn a_peer_that_dials_again_is_told_and_one_that_dials_first_is_not() {
+    let (mut one, mut two) = (Node::start(1).await, Node::start(2).await);
+    one.know(&[&two]);
+    two.know(&[&one]);
+    let mut open = 0;
+    two.until("both connections", |event| {
+        assert!(!matches!(event, NetEvent::PeerRedialled { .. }), "nothing was lost");
+        open += usize::from(matches!(event, NetEvent::PeerConnected { .. }));
+        (open == 2).then_some(())
+    })
+    .await;
+    one.until_connected(NodeId(2)).await;
+    // Under another name of the same place it is dialled anew.
+    let address = two.address.replace("127.0.0.1", "localhost");
+    let info = PeerInfo { address, incarnation: Incarnation(200) };
+    one.transport.set_peers([(NodeId(2), info)].into());
+    let mut again = Vec::new();
+    two.until("both again", |event| {
+        if let NetEvent::PeerRedialled { peer: NodeId(1), kind } = event {
+            again.push(kind);
+        }
+        (again.len() == 2).then_some(())
+    })
+    .await;
+    assert_ne!(again[0], again[1]);
+}
+
 #[tokio::test]
 async fn a_dead_process_is_noticed_at_once_and_its_return_too() {
     let (mut one, two) = pair().await;

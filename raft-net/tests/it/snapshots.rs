@@ -161,6 +161,28 @@ async fn a_newer_transfer_replaces_the_older_and_a_cancelled_one_ends() {
     assert!(matches!(ended(&mut one).await, (Epoch(2), Some(SnapshotError::Cancelled))));
 }
 
+/// Whoever waits for a transfer learns that it moves, and a node that does not lead any more ends all of them.
+#[tokio::test]
+async fn a_transfer_tells_that_it_moves_until_all_are_broken_off() {
+    let options = NetOptions { snapshot_bytes_per_second: Some(1 << 20), ..NetOptions::default() };
+    let mut one = Node::with(identity(1), options).await;
+    let mut two = Node::start(2).await;
+    one.know(&[&two]);
+    one.until_connected(NodeId(2)).await;
+    one.transport.send_snapshot(offer(64 << 20, 7), content(64 << 20));
+    let mut receiver = incoming(&mut two).await.accept(0).await.unwrap();
+    let receiving = tokio::spawn(async move { while let Ok(Some(_)) = receiver.next_chunk().await {} });
+    for _ in 0..3 {
+        one.until("progress", |event| {
+            matches!(event, NetEvent::SnapshotProgress { to: NodeId(2), epoch: Epoch(7) }).then_some(())
+        })
+        .await;
+    }
+    one.transport.cancel_snapshots();
+    assert!(matches!(ended(&mut one).await, (Epoch(7), Some(SnapshotError::Cancelled))));
+    receiving.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_throttled_snapshot_takes_its_time_and_delays_no_heartbeat() {
     let options = NetOptions { snapshot_bytes_per_second: Some(4 << 20), ..NetOptions::default() };

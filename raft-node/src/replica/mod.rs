@@ -15,11 +15,11 @@ mod reads;
 mod snapshots;
 mod waiting;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::{
-    Apply, Event, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft, ReadError,
-    Ready, SnapshotMeta, StepError,
+    Apply, Epoch, Event, Input, Instant, LogIndex, Message, NodeId, Now, Proposal, ProposeError, Raft,
+    ReadError, Ready, SnapshotMeta, StepError,
 };
 
 pub use self::effects::{Effects, Forward, ForwardOutcome, Job};
@@ -101,6 +101,8 @@ pub struct Replica<W, R> {
     /// Everything up to here is in the applier's queue.
     handed_out: LogIndex,
     snapshots: SnapshotPolicy,
+    /// Snapshots whose file is to blame that they did not arrive: to whom they were sent, as which attempt.
+    unsent: BTreeMap<NodeId, Epoch>,
     /// The snapshot on its way from a leader.
     incoming: Incoming,
     /// The applier is to restore this snapshot and has not done so yet.
@@ -131,6 +133,7 @@ impl<W, R> Replica<W, R> {
             reads: Reads::default(),
             handed_out: restored,
             snapshots: SnapshotPolicy::new(limits.snapshot_log_bytes, snapshot_bytes),
+            unsent: BTreeMap::new(),
             incoming: Incoming::Nothing,
             restoring: None,
             compact_then: None,
@@ -309,12 +312,45 @@ impl<W, R> Replica<W, R> {
     /// The core refused it; nothing changed.
     pub fn snapshot_taken(&mut self, now: Now, meta: SnapshotMeta, file_bytes: u64) -> Result<(), StepError> {
         self.snapshots.taken(file_bytes);
-        self.raft.handle(now, Input::SnapshotTaken(Box::new(meta)))
+        self.raft.handle(now, Input::SnapshotTaken(Box::new(meta)))?;
+        self.tell_unsent(now)
     }
 
     /// A local snapshot could not be taken; the next one is tried when the log has grown again.
-    pub fn snapshot_failed(&mut self) {
+    ///
+    /// # Errors
+    /// The core refused to hear of it; nothing changed.
+    pub fn snapshot_failed(&mut self, now: Now) -> Result<(), StepError> {
         self.snapshots.failed();
+        self.tell_unsent(now)
+    }
+
+    /// The snapshot that left for `to` did not get there. If its own file is to blame, `damaged`, another is taken first,
+    /// of the state as it is by now: the core would send the same file again.
+    ///
+    /// # Errors
+    /// The core refused it; nothing changed.
+    pub fn snapshot_not_sent(
+        &mut self,
+        now: Now,
+        to: NodeId,
+        epoch: Epoch,
+        damaged: bool,
+    ) -> Result<(), StepError> {
+        if !damaged {
+            return self.raft.handle(now, Input::SnapshotFailed { to, epoch });
+        }
+        self.unsent.insert(to, epoch);
+        self.request_snapshot();
+        Ok(())
+    }
+
+    /// There is another snapshot to send, or there will be none: the core hears which did not arrive.
+    fn tell_unsent(&mut self, now: Now) -> Result<(), StepError> {
+        for (to, epoch) in std::mem::take(&mut self.unsent) {
+            self.raft.handle(now, Input::SnapshotFailed { to, epoch })?;
+        }
+        Ok(())
     }
 
     /// Asks for a snapshot regardless of the log's size. No effect while one is being taken.

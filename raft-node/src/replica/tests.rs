@@ -421,6 +421,35 @@ fn a_snapshot_that_broke_off_or_is_not_needed_makes_room_for_the_next() {
     assert!(replica.accept_snapshot());
 }
 
+/// Sent again at once it would be refused again: another snapshot comes first, and the core hears of the failure only then.
+#[test]
+fn a_snapshot_that_is_damaged_here_is_not_sent_again_before_there_is_another() {
+    let mut replica = lone_leader();
+    let takes = |effects: &Effects<&'static str, &'static str>| {
+        effects.jobs.iter().filter(|job| matches!(job, Job::TakeSnapshot)).count()
+    };
+    let (to, epoch) = (NodeId(2), Epoch(7));
+    replica.snapshot_not_sent(at(2001), to, epoch, false).unwrap();
+    assert_eq!(
+        takes(&settle(&mut replica, at(2001))),
+        0,
+        "the connection broke: the file is as good as ever"
+    );
+    for failing in [false, true] {
+        replica.snapshot_not_sent(at(2002), to, epoch, true).unwrap();
+        replica.snapshot_not_sent(at(2002), NodeId(3), epoch, true).unwrap();
+        assert_eq!(takes(&settle(&mut replica, at(2002))), 1);
+        assert_eq!(replica.unsent.len(), 2);
+        if failing {
+            replica.snapshot_failed(at(2003)).unwrap();
+        } else {
+            let meta = replica.raft().snapshot().clone();
+            replica.snapshot_taken(at(2003), meta, 100).unwrap();
+        }
+        assert!(replica.unsent.is_empty(), "they are told");
+    }
+}
+
 /// A compaction takes older snapshots with it, also the one that the applier has been told to restore.
 #[test]
 fn the_log_forgets_nothing_while_a_snapshot_is_to_be_restored() {

@@ -325,6 +325,36 @@ fn expect_values(node: &Server, keys: std::ops::Range<usize>) {
     }
 }
 
+/// The leader has a damaged snapshot too, and does not know: what it sends is refused, and it takes another. It sent the same
+/// file again once a second for ever.
+#[test]
+fn a_leader_whose_own_snapshot_is_damaged_takes_another() {
+    let flags = [&SMALL_SEGMENTS[..], &["--snapshot-log-bytes", "64KiB"]].concat();
+    let mut cluster = Cluster::start(3, &flags);
+    let damaged = (cluster.leader() + 1) % 3;
+    write(&cluster.nodes[damaged], 0, 2000);
+    expect_everything_everywhere(&cluster);
+    for place in 0..3 {
+        let node = &cluster.nodes[place];
+        wait_for("a snapshot", node, || node.log().contains("snapshot taken"));
+    }
+    for node in &mut cluster.nodes {
+        assert_eq!(node.terminate(), Some(0));
+    }
+    flip_in_snapshot(&cluster.nodes[damaged]);
+    for place in [(damaged + 1) % 3, (damaged + 2) % 3] {
+        cluster.nodes[place].spawn();
+    }
+    // They run: whichever leads, it does not look at its file any more.
+    let leader = cluster.leader();
+    flip_in_snapshot(&cluster.nodes[leader]);
+    cluster.nodes[damaged].spawn();
+    let node = &cluster.nodes[damaged];
+    wait_for("it is replaced", node, || node.log().contains("the damaged snapshot is replaced"));
+    assert!(cluster.nodes[leader].log().contains("arrived damaged"));
+    expect_values(node, 0..2000);
+}
+
 /// Bits that flip in a node's newest snapshot: it starts, serves nothing, deletes nothing, gets another one from its
 /// leader, applies its own log behind it, and is a node like any other.
 #[test]

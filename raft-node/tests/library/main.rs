@@ -7,7 +7,7 @@ use std::{io, thread::sleep, time::Duration};
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId};
 use raft_node::{
-    Node, NodeConfig,
+    Ended, Node, NodeConfig,
     state_machine::{Command, RestoreError, SnapshotView, StateMachine},
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -40,6 +40,39 @@ impl SnapshotView for View {
     fn write(self: Box<Self>, to: &mut dyn io::Write) -> io::Result<()> {
         to.write_all(&self.0.to_le_bytes())
     }
+}
+
+/// Panics at the second command.
+struct Brittle(u64);
+
+impl StateMachine for Brittle {
+    fn apply(&mut self, batch: &[Command]) -> Vec<Bytes> {
+        self.0 += batch.len() as u64;
+        assert!(self.0 < 2, "a bug of the service's own");
+        batch.iter().map(|_| Bytes::new()).collect()
+    }
+
+    fn view(&self) -> Box<dyn SnapshotView> {
+        Box::new(View(self.0))
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+/// Where a panic does not end the process it ends the node: it led on, and no command was ever applied again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_of_the_state_machine_ends_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = NodeConfig::new(NodeId(1), dir.path().join("n1"));
+    let (progress, _) = watch::channel(String::new());
+    let node = Node::start(config, Brittle(0), listener, &progress).await.unwrap();
+    node.propose(Bytes::from_static(b"one")).await.unwrap();
+    assert!(node.propose(Bytes::from_static(b"two")).await.is_err());
+    let ended = tokio::time::timeout(Duration::from_secs(10), node.ended()).await.expect("it ends");
+    assert!(matches!(&ended, Ended::Failed(why) if why.contains("the state machine panicked")), "{ended:?}");
 }
 
 /// Nothing happens on a lone node after its last entry is applied: whoever waits for that must still see it.

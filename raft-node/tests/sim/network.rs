@@ -1,8 +1,9 @@
 //! The network: what goes through when.
 //!
-//! Messages of Raft may be lost, doubled, late and in any order. What is forwarded travels on a connection: once, or
-//! not at all, and if it is lost both ends hear of a new connection later. A cut that does not break the connection
-//! holds such packets back until it is mended, as TCP does.
+//! Messages of Raft may be lost, doubled, late and in any order. What is forwarded, and what is answered to it, travels on
+//! the connection that its sender has dialled: once, or not at all, and if it is lost that one is dialled anew later. Then
+//! its sender hears that it is connected, and its receiver that it was dialled again, if both processes are the same. A cut
+//! that does not break the connection holds such packets back until it is mended, as TCP does.
 
 use raft_core::{Message, NodeId, Proposal};
 use raft_net::FoundingMessage;
@@ -51,13 +52,24 @@ impl Weather {
 pub(crate) struct Links {
     nodes: usize,
     cut: Vec<bool>,
-    /// The runs between which a connection exists, by pair.
+    /// The runs between which a connection exists, by who dialled whom.
     connected: Vec<Option<(u64, u64)>>,
+    /// The runs between which one existed last.
+    before: Vec<Option<(u64, u64)>>,
+}
+
+/// A connection was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dial {
+    /// The first between these two runs.
+    First,
+    Again,
 }
 
 impl Links {
     pub(crate) fn new(nodes: usize) -> Links {
-        Links { nodes, cut: vec![false; nodes * nodes], connected: vec![None; nodes * nodes] }
+        let none = vec![None; nodes * nodes];
+        Links { nodes, cut: vec![false; nodes * nodes], connected: none.clone(), before: none }
     }
 
     fn at(&self, from: usize, to: usize) -> usize {
@@ -87,20 +99,21 @@ impl Links {
         self.cut.fill(false);
     }
 
-    /// The connection between two nodes is gone; a new one is made when that is possible.
-    pub(crate) fn break_connection(&mut self, a: usize, b: usize) -> bool {
-        let at = self.at(a.min(b), a.max(b));
+    /// The connection that `from` dialled is gone; a new one is made when that is possible.
+    pub(crate) fn break_connection(&mut self, from: usize, to: usize) -> bool {
+        let at = self.at(from, to);
         self.connected[at].take().is_some()
     }
 
-    /// Notes a connection between two runs; true if it is a new one.
-    pub(crate) fn connect(&mut self, (a, run_a): (usize, u64), (b, run_b): (usize, u64)) -> bool {
-        let at = self.at(a, b);
-        let new = !self.is_cut(a, b) && !self.is_cut(b, a) && self.connected[at] != Some((run_a, run_b));
-        if new {
-            self.connected[at] = Some((run_a, run_b));
+    /// Notes a connection that run `run_a` of `a` dials; `None` if there is one, or can be none.
+    pub(crate) fn connect(&mut self, (a, run_a): (usize, u64), (b, run_b): (usize, u64)) -> Option<Dial> {
+        let (at, runs) = (self.at(a, b), Some((run_a, run_b)));
+        if self.is_cut(a, b) || self.is_cut(b, a) || self.connected[at] == runs {
+            return None;
         }
-        new
+        self.connected[at] = runs;
+        let again = std::mem::replace(&mut self.before[at], runs) == runs;
+        Some(if again { Dial::Again } else { Dial::First })
     }
 }
 

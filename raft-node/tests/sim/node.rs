@@ -27,7 +27,7 @@ use raft_wal::{
 use crate::{
     clients::Outcome,
     coverage::Mark,
-    network::{Packet, id, place},
+    network::{Dial, Packet, id, place},
     random::Random,
     world::{Event, MILLI, Time, World},
 };
@@ -113,12 +113,18 @@ pub(crate) enum Local {
         outcome: ForwardOutcome,
     },
     PeerConnected(NodeId),
+    PeerRedialled(NodeId),
     PeerDied(NodeId),
     SnapshotTaken {
         meta: Box<SnapshotMeta>,
         bytes: u64,
     },
     SnapshotFailed,
+    /// The file of a snapshot that was to be sent cannot be opened.
+    SnapshotUnreadable {
+        to: NodeId,
+        epoch: raft_core::Epoch,
+    },
     SnapshotReceived(Message),
     SnapshotGone,
     TakeSnapshot,
@@ -423,15 +429,17 @@ impl World {
                 replica.connection_lost(peer);
                 replica.handle(now, Input::PeerConnected(peer))
             }
+            Local::PeerRedialled(peer) => {
+                replica.connection_lost(peer);
+                Ok(())
+            }
             Local::PeerDied(peer) => {
                 replica.connection_lost(peer);
                 replica.handle(now, Input::PeerDied(peer))
             }
             Local::SnapshotTaken { meta, bytes } => replica.snapshot_taken(now, *meta, bytes),
-            Local::SnapshotFailed => {
-                replica.snapshot_failed();
-                Ok(())
-            }
+            Local::SnapshotFailed => replica.snapshot_failed(now),
+            Local::SnapshotUnreadable { to, epoch } => replica.snapshot_not_sent(now, to, epoch, true),
             Local::SnapshotReceived(message) => replica.snapshot_received(now, message).or(Ok(())),
             Local::SnapshotGone => {
                 replica.snapshot_gone();
@@ -633,7 +641,8 @@ impl World {
             self.think(client);
         }
         for peer in 0..self.options.nodes {
-            let broke = self.links.break_connection(place, peer);
+            let broke = self.links.break_connection(peer, place);
+            self.links.break_connection(place, peer);
             // A killed process refuses connections; a machine without power does not answer.
             if broke && !machine && !self.links.is_cut(place, peer) {
                 let (delay, peer_run) = (self.random.between(100, 5000), self.nodes[peer].run);
@@ -726,12 +735,16 @@ impl World {
     /// Makes connections where there are none and can be.
     pub(crate) fn connect(&mut self) {
         for a in 0..self.options.nodes {
-            for b in a + 1..self.options.nodes {
+            for b in (0..self.options.nodes).filter(|b| *b != a) {
                 let (run_a, run_b) = (self.nodes[a].run, self.nodes[b].run);
-                let up = self.lives(a, run_a) && self.lives(b, run_b);
-                if up && self.links.connect((a, run_a), (b, run_b)) {
+                if !self.lives(a, run_a) || !self.lives(b, run_b) {
+                    continue;
+                }
+                if let Some(dial) = self.links.connect((a, run_a), (b, run_b)) {
                     self.give(a, Local::PeerConnected(id(b)));
-                    self.give(b, Local::PeerConnected(id(a)));
+                    if dial == Dial::Again {
+                        self.give(b, Local::PeerRedialled(id(a)));
+                    }
                 }
             }
         }

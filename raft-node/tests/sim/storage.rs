@@ -267,7 +267,7 @@ impl World {
             }
             Err(error) => {
                 self.trace(|_| format!("{} cannot send {}: {error}", id(from), meta.last));
-                let local = Local::Core(Input::SnapshotFailed { to: id(to), epoch });
+                let local = Local::SnapshotUnreadable { to: id(to), epoch };
                 self.plan_in(500, Event::Local { node: from, run, local });
             }
         }
@@ -343,7 +343,10 @@ impl World {
     }
 
     fn go_on(&mut self, number: usize, transfer: Transfer) -> Result<(), String> {
+        let ((node, run), to, epoch) = (transfer.from, id(transfer.to.0), transfer.epoch);
         self.transfers[number] = Some(transfer);
+        let local = Local::Core(Input::SnapshotProgress { to, epoch });
+        self.plan_in(300, Event::Local { node, run, local });
         let to = self.transfers[number].as_ref().map_or(0, |transfer| transfer.to.0);
         if self.strikes(to) {
             return Ok(());

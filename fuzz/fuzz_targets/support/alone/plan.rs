@@ -106,6 +106,10 @@ pub enum Step {
         to: u8,
         epoch: Number,
     },
+    SnapshotProgress {
+        to: u8,
+        epoch: Number,
+    },
     PeerDied(u8),
     PeerConnected(u8),
     Propose {

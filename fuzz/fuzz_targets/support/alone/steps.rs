@@ -80,6 +80,10 @@ impl World {
                 let epoch = Epoch(forge::number(epoch, 1));
                 self.tell(Input::SnapshotFailed { to: NodeId(u64::from(*to)), epoch });
             }
+            Step::SnapshotProgress { to, epoch } => {
+                let epoch = Epoch(forge::number(epoch, 1));
+                self.tell(Input::SnapshotProgress { to: NodeId(u64::from(*to)), epoch });
+            }
             Step::PeerDied(peer) => self.tell(Input::PeerDied(NodeId(u64::from(peer % 8)))),
             Step::PeerConnected(peer) => self.tell(Input::PeerConnected(NodeId(u64::from(peer % 8)))),
             Step::Propose { bytes } => self.propose(*bytes),
