@@ -763,3 +763,22 @@ fn a_read_gives_as_much_as_its_limit_takes() {
         );
     }
 }
+
+/// The mark at the head of each segment is written once, also where the first write behind it has to be split.
+#[test]
+fn a_write_larger_than_a_segment_is_split_behind_a_mark_too() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    write(&mut engine, &writes.append(1, 1, 5, 3000));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 5), false, false));
+    write(&mut engine, &writes.append(1, 6, 100, 3000));
+    write(&mut engine, &writes.append(1, 106, 100, 3000));
+    engine.close().unwrap();
+    let (engine, report) = open(dir.path());
+    assert_eq!((report.torn, report.damaged), (None, None));
+    assert_eq!(contents(&engine), expect(|_| 1, 1..=205, 3000));
+    drop(engine);
+    let verify = raft_wal::verify(&OsVfs, dir.path()).unwrap();
+    assert_eq!(verify.entries, 205);
+}

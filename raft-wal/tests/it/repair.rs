@@ -112,6 +112,7 @@ fn a_crash_while_a_repair_begins_leaves_the_damage_or_the_repair() {
         places += 1;
         let vfs = damaged.fork();
         let (mut engine, _) = open_with(&vfs, options()).unwrap();
+        assert_eq!((vfs.calls(Call::Write), vfs.calls(Call::SyncData)), (0, 0), "a damaged log was changed");
         vfs.halt_at_change(places);
         let outcome = engine.begin_repair();
         drop(engine);

@@ -373,7 +373,8 @@ fn a_log_is_busy_while_more_than_its_bound_is_in_flight() {
         }
     }
     let waiting = tickets.iter().filter(|ticket| !ticket.is_done()).count();
-    assert!(waiting > 300 && wal.inflight_bytes() >= waiting * 2000, "{waiting} wait");
+    let each = wal.inflight_bytes() / waiting;
+    assert!(waiting > 300 && (2000..2300).contains(&each), "{waiting} wait, each takes {each} bytes");
     assert!(wal.is_busy());
     plan.full.store(0, Ordering::SeqCst);
     for ticket in tickets {
