@@ -200,6 +200,10 @@ impl Engine {
         self.refuse_if_unusable()?;
         self.drop_prefix(up_to);
         let flushed = self.flush();
+        let is_full = matches!(flushed, Err(WalError::Full { .. }));
+        if flushed.is_err() && !is_full {
+            return flushed.map(drop);
+        }
         let dropped = std::mem::take(&mut self.garbage);
         let made_room = !dropped.is_empty();
         for garbage in dropped {
@@ -208,8 +212,8 @@ impl Engine {
                 Err(error) => return Err(self.poison(error)),
             }
         }
-        if made_room && matches!(flushed, Err(WalError::Full { .. })) { self.flush() } else { flushed }
-            .map(drop)
+        let flushed = if made_room && is_full { self.flush() } else { flushed };
+        flushed.map(drop)
     }
 
     /// As [`Wal::begin_repair`](crate::Wal::begin_repair).

@@ -652,11 +652,7 @@ fn the_last_entry_behind_a_cut_keeps_its_term() {
     cut.truncate_after = Some(LogIndex(7));
     write(&mut engine, &cut);
     engine.close().unwrap();
-    let payload = entry(1, 3, 100).payload;
-    patch(&segment(dir.path(), 1), |bytes| {
-        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap();
-        bytes[at] ^= 1;
-    });
+    damage_payload(&segment(dir.path(), 1), 3, 100);
     let (_, report) = open(dir.path());
     let damage = report.damaged.unwrap();
     assert_eq!((damage.first, damage.promised), (LogIndex(3), LogId::new(2, 7)));

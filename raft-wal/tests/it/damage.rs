@@ -25,7 +25,7 @@ fn small_log(batches: u64) -> TempDir {
 fn log_without_entry_4() -> TempDir {
     let dir = small_log(9);
     patch(&segment(dir.path(), 1), |bytes| {
-        let at = payload_at(bytes, 4) - 20;
+        let at = payload_at(bytes, 1, 4, 100) - 20;
         bytes[at] ^= 1;
     });
     dir
@@ -38,18 +38,12 @@ fn lose_header(vfs: &SimVfs, path: &std::path::Path) {
     }
 }
 
-/// Where the payload of entry `index` begins.
-fn payload_at(bytes: &[u8], index: u64) -> usize {
-    let payload = entry(1, index, 100).payload;
-    bytes.windows(100).position(|window| window == &payload[..]).unwrap()
-}
-
 #[test]
 fn a_torn_tail_is_cut_kept_aside_and_healed() {
     let dir = small_log(5);
     // The last batch's commit record never reached the disk.
     patch(&segment(dir.path(), 1), |bytes| {
-        let at = payload_at(bytes, 5) + 104;
+        let at = payload_at(bytes, 1, 5, 100) + 104;
         bytes[at..at + 168].fill(0);
     });
     let (mut engine, report) = open(dir.path());
@@ -73,7 +67,7 @@ fn mid_log_rot_is_not_truncated() {
     let dir = small_log(9);
     let path = segment(dir.path(), 1);
     patch(&path, |bytes| {
-        let at = payload_at(bytes, 4);
+        let at = payload_at(bytes, 1, 4, 100);
         bytes[at] ^= 1;
     });
     let before = std::fs::read(&path).unwrap();
@@ -217,7 +211,7 @@ fn a_lost_cut_never_brings_back_what_it_cut() {
     drop(engine);
     let path = segment(dir.path(), 1);
     patch(&path, |bytes| {
-        let start = payload_at(bytes, 10) + 104 + 168;
+        let start = payload_at(bytes, 1, 10, 100) + 104 + 168;
         bytes[start..start + 40].fill(0xee);
     });
     let (engine, report) = open(dir.path());
@@ -697,9 +691,8 @@ fn a_copy_of_a_header_that_does_not_fit_is_told_and_written_again() {
 #[test]
 fn the_offline_check_tells_a_torn_tail() {
     let dir = small_log(5);
-    let payload = entry(1, 5, 100).payload;
     patch(&segment(dir.path(), 1), |bytes| {
-        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap() + 104;
+        let at = payload_at(bytes, 1, 5, 100) + 104;
         bytes[at..at + 168].fill(0);
     });
     let report = verify(&OsVfs, dir.path()).unwrap();

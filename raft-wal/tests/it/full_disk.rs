@@ -80,11 +80,7 @@ fn is_witnessed(dir: &Path, last: u64) -> bool {
     for file in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
     }
-    let payload = entry(1, last, 5000).payload;
-    patch(&segment(copy.path(), 1), |bytes| {
-        let at = bytes.windows(payload.len()).position(|window| window == &payload[..]).unwrap();
-        bytes[at + 7] ^= 1;
-    });
+    damage_payload(&segment(copy.path(), 1), last, 5000);
     let (_, report) = open(copy.path());
     assert_eq!(report.torn.is_none(), report.damaged.is_some());
     report.damaged.is_some()
@@ -151,11 +147,7 @@ fn a_repair_waits_for_room() {
         write(&mut engine, &writes.append(1, index, 1, 100));
     }
     drop(engine);
-    let payload = entry(1, 4, 100).payload;
-    patch(&segment(dir.path(), 1), |bytes| {
-        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap();
-        bytes[at] ^= 1;
-    });
+    damage_payload(&segment(dir.path(), 1), 4, 100);
     let (plan, vfs) = plan_and_vfs();
     plan.full.store(1, Ordering::SeqCst);
     let (mut engine, report) = Engine::open(vfs, dir.path(), options()).unwrap();

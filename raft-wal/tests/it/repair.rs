@@ -22,9 +22,7 @@ fn number(number: u64) -> std::path::PathBuf {
 
 /// Flips a bit in the header of entry 4.
 fn damage_entry_4(vfs: &SimVfs, bytes: usize) {
-    let payload = entry(1, 4, bytes).payload;
-    let segment = vfs.bytes(&number(1)).unwrap();
-    let at = segment.windows(bytes).position(|window| window == &payload[..]).unwrap();
+    let at = payload_at(&vfs.bytes(&number(1)).unwrap(), 1, 4, bytes);
     vfs.flip_bits(&number(1), at as u64 - 20, 1);
 }
 

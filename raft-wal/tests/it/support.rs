@@ -137,6 +137,20 @@ pub(crate) fn patch(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Where the payload of entry `index` of `term` begins.
+pub(crate) fn payload_at(segment: &[u8], term: u64, index: u64, bytes: usize) -> usize {
+    let payload = entry(term, index, bytes).payload;
+    segment.windows(bytes).position(|window| window == &payload[..]).unwrap()
+}
+
+/// Flips a bit in that payload.
+pub(crate) fn damage_payload(path: &Path, index: u64, bytes: usize) {
+    patch(path, |segment| {
+        let at = payload_at(segment, 1, index, bytes);
+        segment[at] ^= 1;
+    });
+}
+
 /// The operating system's files, until the n-th operation of a kind, which fails once; what comes later succeeds, so
 /// that a retry would be seen.
 #[derive(Debug)]

@@ -332,11 +332,7 @@ fn a_damaged_log_takes_writes_once_a_repair_has_begun() {
         write(&mut engine, &writes.append(1, index, 1, 100));
     }
     drop(engine);
-    let payload = entry(1, 4, 100).payload;
-    patch(&segment(dir.path(), 1), |bytes| {
-        let at = bytes.windows(100).position(|window| window == &payload[..]).unwrap();
-        bytes[at] ^= 1;
-    });
+    damage_payload(&segment(dir.path(), 1), 4, 100);
     let (engine, _) = Engine::open(Arc::new(OsVfs), dir.path(), options()).unwrap();
     assert_eq!(engine.damage().unwrap().first, LogIndex(4));
     drop(engine);
