@@ -169,7 +169,7 @@ pub(crate) fn bytes(dir: &Path, report: &mut Report) {
         note: "Sectors that the disk was given, the file system's journal included (`/sys/dev/block`), in 60 windows of 50 \
                appends (20 with batches). Others write to the disk as well, so the figure is the least decile of the windows, \
                with the median behind it. Nothing is prepared meanwhile: a new segment of 64 MiB costs 64 MiB of zeroes once, a \
-               recycled one two pages."
+               recycled one three pages."
             .to_owned(),
         head: vec!["log", "1 KiB", "64 x 1 KiB"],
         rows: Vec::new(),
