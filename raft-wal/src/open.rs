@@ -139,8 +139,11 @@ impl Opening<'_> {
     /// refilled yet: then what it has is about to count, and may be in the page cache only.
     fn damaged(self, survey: Survey) -> Result<(Engine, OpenReport), WalError> {
         let Survey { names, log, tail, state, mark, damage, notes, refilling, .. } = survey;
-        configurations(self.dir, &log)?;
-        let torn = if refilling { self.settle(&last_segment(&log).file, &tail)? } else { None };
+        let mut torn = None;
+        if refilling {
+            configurations(self.dir, &log)?;
+            torn = self.settle(&last_segment(&log).file, &tail)?;
+        }
         let current = Current {
             file: Arc::clone(&last_segment(&log).file),
             unwritten_header: None,

@@ -112,20 +112,18 @@ mod tests {
 
     use super::*;
 
-    /// Answers reads with these, then with the end of the file.
-    #[derive(Debug)]
-    struct Scripted(Mutex<Vec<io::Result<u8>>>);
+    /// A file of which only reads are asked.
+    struct Reads<F>(F);
 
-    impl VfsFile for Scripted {
-        fn read_at(&self, buffer: &mut [u8], _offset: u64) -> io::Result<usize> {
-            match self.0.lock().unwrap().pop() {
-                None => Ok(0),
-                Some(Ok(byte)) => {
-                    buffer[0] = byte;
-                    Ok(1)
-                }
-                Some(Err(error)) => Err(error),
-            }
+    impl<F> fmt::Debug for Reads<F> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Reads")
+        }
+    }
+
+    impl<F: Fn(&mut [u8], u64) -> io::Result<usize> + Send + Sync + 'static> VfsFile for Reads<F> {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            (self.0)(buffer, offset)
         }
 
         fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
@@ -149,7 +147,16 @@ mod tests {
     fn a_read_goes_on_after_a_signal_and_ends_with_any_other_error() {
         let read = |answers: Vec<io::Result<u8>>| {
             let mut bytes = [0; 2];
-            let file = Scripted(Mutex::new(answers.into_iter().rev().collect()));
+            // These, then the end of the file.
+            let answers = Mutex::new(answers.into_iter());
+            let file = Reads(move |buffer: &mut [u8], _| match answers.lock().unwrap().next() {
+                None => Ok(0),
+                Some(Ok(byte)) => {
+                    buffer[0] = byte;
+                    Ok(1)
+                }
+                Some(Err(error)) => Err(error),
+            });
             read_exact_at(&file, &mut bytes, 0).map(|()| bytes).map_err(|error| error.kind())
         };
         let failed = |kind: io::ErrorKind| Err(io::Error::from(kind));
@@ -158,40 +165,14 @@ mod tests {
         assert_eq!(read(vec![Ok(1)]), Err(io::ErrorKind::UnexpectedEof));
     }
 
-    /// Reads give one byte at a time.
-    #[derive(Debug)]
-    struct Slow(Vec<u8>);
-
-    impl VfsFile for Slow {
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            let byte = usize::try_from(offset).ok().and_then(|at| self.0.get(at));
-            Ok(byte.map_or(0, |byte| {
-                buffer[0] = *byte;
-                1
-            }))
-        }
-
-        fn write_at(&self, _bytes: &[u8], _offset: u64) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn sync_data(&self) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn allocate(&self, _length: u64) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-
-        fn length(&self) -> io::Result<u64> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-    }
-
     #[test]
     fn short_reads_follow_each_other() {
         let mut buffer = [0; 5];
-        read_exact_at(&Slow((0..20).collect()), &mut buffer, 7).unwrap();
+        let one_at_a_time = Reads(|buffer: &mut [u8], offset| {
+            buffer[0] = u8::try_from(offset).unwrap();
+            Ok(1)
+        });
+        read_exact_at(&one_at_a_time, &mut buffer, 7).unwrap();
         assert_eq!(buffer, [7, 8, 9, 10, 11]);
     }
 }

@@ -7,6 +7,12 @@ use crate::cluster::Cluster;
 /// Three nodes led by 1; what 3 lacks is in the leader's snapshot only.
 fn left_behind() -> Cluster {
     let mut cluster = Cluster::with(3, |config| config.trailing_entries = 0);
+    leave_3_behind(&mut cluster);
+    cluster
+}
+
+/// 1 leads and takes a snapshot of what 3 has not heard of.
+fn leave_3_behind(cluster: &mut Cluster) {
     cluster.be_led_by_one();
     cluster.isolate(3);
     for command in ["b", "c", "d"] {
@@ -14,7 +20,6 @@ fn left_behind() -> Cluster {
     }
     cluster.snapshot(1).unwrap();
     cluster.settle();
-    cluster
 }
 
 // Each flush that opened a round of reads asked the peer something before it looked whether the peer had answered
@@ -141,13 +146,7 @@ fn an_acknowledgement_of_an_attempt_that_was_given_up_comes_with_the_next_heartb
 #[test]
 fn who_needs_entries_that_cannot_be_read_back_is_sent_the_snapshot_that_covers_them() {
     let mut cluster = Cluster::new(3);
-    cluster.be_led_by_one();
-    cluster.isolate(3);
-    for command in ["b", "c", "d"] {
-        cluster.commit(command);
-    }
-    cluster.snapshot(1).unwrap();
-    cluster.settle();
+    leave_3_behind(&mut cluster);
     cluster.commit("e");
     cluster.crash(1);
     cluster.restart_unreadable(1);

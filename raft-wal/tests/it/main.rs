@@ -7,6 +7,7 @@ mod bad_input;
 mod damage;
 mod format;
 mod full_disk;
+mod reopen;
 mod repair;
 mod snapshots;
 mod support;
