@@ -10,11 +10,14 @@
 //! An entry that cannot be read back to be applied, for as long, is the same to clients: what they write is committed and
 //! never answered. From then on
 //! - a leader does the same, but steps down only while another voter has all that is committed: who has not needs this one
-//!   to get it, and nobody could be elected;
+//!   to get it, and nobody could be elected. Who was elected in this state stays: the others had their time before, and
+//!   to step down would break off the snapshot that may heal one of them;
 //! - a follower campaigns after the others could have, not never: its log may be the only one that is complete.
 
+use std::cmp::Reverse;
+
 use crate::{
-    Instant, LogIndex, NodeId,
+    Instant, NodeId,
     leader::Leader,
     progress::Progress,
     shared::{Next, Shared},
@@ -74,8 +77,7 @@ impl Leader {
             return Next::Follow;
         }
         if self.transfer_target().is_none() {
-            let best = self.voters_by_match(shared).into_iter().map(|(_, id)| id);
-            let _ = best.into_iter().find(|id| self.transfer(shared, *id).is_ok());
+            let _ = self.successors(shared).into_iter().find(|id| self.transfer(shared, *id).is_ok());
         }
         Next::Stay
     }
@@ -90,12 +92,14 @@ impl Leader {
 
     /// `None` also while nobody else could be elected.
     fn resigns_at(&self, shared: &Shared) -> Option<Instant> {
-        if !shared.disk_is_late() && !self.another_is_complete(shared) {
-            return None;
+        let elected = self.elected.instant;
+        let timeout_ms = shared.config.election_timeout_min_ms;
+        if let Some(late) = shared.disk_is_late_at().filter(|at| *at <= shared.now.instant) {
+            // Who was elected although its disk hangs gets time to hand over.
+            return Some(late.max(elected).plus_millis(timeout_ms));
         }
-        // Who was elected although it cannot apply gets time to hand over.
-        let stalled_at = shared.is_stalled_at().map(|at| at.max(self.elected.instant));
-        stalled_at.map(|at| at.plus_millis(shared.config.election_timeout_min_ms))
+        let stuck = shared.apply_is_stuck_at().filter(|at| elected < *at)?;
+        self.another_is_complete(shared).then(|| stuck.plus_millis(timeout_ms))
     }
 
     /// Whether another voter that answers has all that is committed.
@@ -114,13 +118,15 @@ impl Leader {
         self.peers.keys().any(|id| shared.log.conf().voters.contains(id))
     }
 
-    /// The other voters, those with most on disk first.
-    fn voters_by_match(&self, shared: &Shared) -> Vec<(LogIndex, NodeId)> {
+    /// The other voters as they are to be asked to take over: who let an earlier word pass comes last, then who has most
+    /// on disk first.
+    fn successors(&self, shared: &Shared) -> Vec<NodeId> {
         let voters = &shared.log.conf().voters;
         let peers = self.peers.iter().filter(|(id, _)| voters.contains(id));
-        let mut best: Vec<_> = peers.map(|(id, peer)| (peer.matched(), *id)).collect();
-        best.sort_unstable_by(|one, other| other.cmp(one));
-        best
+        let mut all: Vec<_> =
+            peers.map(|(id, peer)| (peer.declined_at, Reverse((peer.matched(), *id)))).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, Reverse((_, id)))| id).collect()
     }
 }
 

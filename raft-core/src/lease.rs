@@ -6,7 +6,8 @@
 //! - **Everybody** who knows of leases gives no vote, and seeks none, until [`Lease::timeout_ms`] has passed since it
 //!   last heard a leader. A later term does not end this promise, nor does the death of the leader's process. A node
 //!   that restarts does not know when it last heard one: it waits as long from its start. One whose log lost what it had
-//!   acknowledged may not even know of the promise: it waits for the longest there can be, [`LEASE_TIMEOUT_MS_MAX`].
+//!   acknowledged may not even know of the promise: it waits for the longest there can be, [`LEASE_TIMEOUT_MS_MAX`],
+//!   or its own election timeout, should a cluster have been founded with a longer promise than can be made later.
 //! - **The leader** holds a lease while a majority answered what it *sent* less than that long ago, less what two clocks
 //!   may differ by meanwhile. Only who has the configuration in force on disk counts: nobody else knows of the promise.
 //! - **A handover** asks for votes in spite of the promise. So the leader gives its lease up before it says the word, and
@@ -86,7 +87,7 @@ impl Shared {
         self.followed_at = Some(self.now.instant);
         // The entry that told of leases may be among what was lost (SAFETY D1).
         if self.recovering.is_some() {
-            let longest_ms = u64::from(LEASE_TIMEOUT_MS_MAX);
+            let longest_ms = u64::from(LEASE_TIMEOUT_MS_MAX).max(self.config.election_timeout_min_ms);
             self.unsure_until = Some(self.now.instant.plus_millis(longest_ms));
         }
     }

@@ -59,6 +59,8 @@ pub(crate) struct Progress {
     pub(crate) refilled: StartNumber,
     /// A snapshot in the place of a damaged one of the peer's.
     pub(crate) replacing: Option<Replacing>,
+    /// When it last had let a word to take over pass.
+    pub(crate) declined_at: Option<Instant>,
     /// The round of the latest heartbeat, and `matched` when it left.
     pub(crate) checked: (Round, LogIndex),
     /// Its wall clock minus ours, in milliseconds, when it last answered a heartbeat.
@@ -135,6 +137,7 @@ impl Progress {
             regressed: false,
             refilled: StartNumber(0),
             replacing: None,
+            declined_at: None,
             checked: (Round(0), LogIndex::ZERO),
             clock_offset_ms: 0,
             fetching: Fetching::default(),
@@ -330,6 +333,7 @@ impl Progress {
         self.next = self.matched.next();
         self.state = ProgressState::Replicate { in_flight: VecDeque::new() };
         self.retry_at = None;
+        self.owes_since = None;
         self.follow_up_at = None;
         self.fetching.cancel();
     }
@@ -352,7 +356,8 @@ impl Progress {
         self.epoch = attempt;
         self.state = ProgressState::Snapshot { pending, deadline, past };
         self.retry_at = None;
-        self.fetching.cancel();
+        // What the snapshot does not bring may be readable by then: the log is asked first each time.
+        self.fetching.done();
     }
 
     /// The snapshot of this attempt moves: there is time until then again.
@@ -548,6 +553,18 @@ mod tests {
         peer.advance(LogIndex(5), &config, at(3));
         assert_eq!(peer.owes_since(), Some(at(3)), "its disk worked then");
         peer.advance(LogIndex(6), &config, at(4));
+        assert_eq!(peer.owes_since(), None);
+    }
+
+    // The answer to a probe left the debt of the probe itself: two seconds later no idle peer was a target any more.
+    #[test]
+    fn a_peer_whose_log_was_just_located_owes_nothing() {
+        let (config, at) = (config(), |ms| Instant(0).plus_millis(ms));
+        let mut peer = Progress::new(LogIndex(5), Epoch(1), at(0));
+        peer.sent(LogIndex(4), 0, &config, at(1));
+        assert_eq!(peer.owes_since(), Some(at(1)));
+        peer.advance(LogIndex(4), &config, at(3));
+        peer.replicate();
         assert_eq!(peer.owes_since(), None);
     }
 

@@ -364,12 +364,12 @@ impl Raft {
         if !self.shared.was_fetched(id) {
             return Err(StepError::Unexpected("a fetch that was never asked for failed"));
         }
-        let now = self.shared.now.instant;
         let of_peer = match &mut self.role {
-            Role::Leader(leader) => leader.fetch_failed(id, now),
+            Role::Leader(leader) => leader.fetch_failed(&mut self.shared, id),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => false,
         };
         if !of_peer {
+            let now = self.shared.now.instant;
             self.shared.apply.fetch_failed(id, now);
         }
         Ok(())

@@ -180,7 +180,8 @@ pub enum Event {
         /// The last entry on its disk.
         last: LogId,
     },
-    /// A peer lost its newest snapshot, and this node's is older: take one, it is sent once it is there (SAFETY D1).
+    /// A peer needs a newer snapshot than this node's: its own is lost (SAFETY D1), or the log cannot be read back where it
+    /// needs entries. Take one; it is sent once it is there. Told again while that lasts.
     SnapshotWanted {
         /// Which.
         peer: NodeId,

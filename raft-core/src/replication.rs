@@ -1,7 +1,7 @@
 //! What a leader sends to each peer and when: appends, heartbeats, commit notices, snapshots.
 
 use crate::{
-    Body, Entries, Entry, Epoch, Fetch, FetchId, Instant, LogId, LogIndex, Message, NodeId, Round,
+    Body, Entries, Entry, Epoch, Event, Fetch, FetchId, Instant, LogId, LogIndex, Message, NodeId, Round,
     leader::Leader,
     progress::{Progress, ProgressState},
     shared::Shared,
@@ -98,7 +98,7 @@ impl Leader {
         let Some((id, fetch)) = asked else { return Some(entries) };
         let peer = self.peers.get_mut(&id)?;
         let Some(entries) = fetch.useful(entries, &shared.log) else {
-            peer.fetching.failed(shared.now.instant);
+            read_failed(shared, id, peer);
             return None;
         };
         peer.fetching.done();
@@ -112,11 +112,10 @@ impl Leader {
     }
 
     /// Entries could not be read; `false` if they were not for a peer.
-    pub(crate) fn fetch_failed(&mut self, fetch: FetchId, now: Instant) -> bool {
-        let Some(peer) = self.peers.values_mut().find(|peer| peer.fetching.asked(fetch).is_some()) else {
-            return false;
-        };
-        peer.fetching.failed(now);
+    pub(crate) fn fetch_failed(&mut self, shared: &mut Shared, fetch: FetchId) -> bool {
+        let asked = self.peers.iter_mut().find(|(_, peer)| peer.fetching.asked(fetch).is_some());
+        let Some((id, peer)) = asked else { return false };
+        read_failed(shared, *id, peer);
         true
     }
 
@@ -311,6 +310,16 @@ fn send_next(shared: &mut Shared, id: NodeId, peer: &mut Progress, flush: &mut F
     let entries = cut(shared, next, last, &mut flush.cuts);
     send_append(shared, id, peer, round, LogId { term, index: prev }, entries);
     true
+}
+
+/// What a peer needs could not be read. If that lasts, and the newest snapshot does not reach so far, a newer one is due.
+fn read_failed(shared: &mut Shared, id: NodeId, peer: &mut Progress) {
+    peer.fetching.failed(shared.now.instant);
+    let next = peer.next();
+    let helps = shared.log.snapshot().last.index < next && next <= shared.apply.applied();
+    if peer.fetching.keeps_failing() && helps {
+        shared.out.events.push(Event::SnapshotWanted { peer: id });
+    }
 }
 
 fn send_append(

@@ -67,6 +67,9 @@ impl Leader {
 
     pub(crate) fn abort_transfer(&mut self, shared: &mut Shared, outcome: TransferOutcome) {
         if let Some(Transfer { to, .. }) = self.transfer.take() {
+            if let Some(peer) = self.peers.get_mut(&to).filter(|_| outcome == TransferOutcome::TimedOut) {
+                peer.declined_at = Some(shared.now.instant);
+            }
             shared.out.events.push(Event::TransferEnded { to, outcome });
         }
     }

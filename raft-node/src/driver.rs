@@ -36,7 +36,7 @@ use crate::{
     inspection::{Inspection, Published},
     replica::{self, Effects, Job, Replica},
     snapshot_store::SnapshotStore,
-    snapshot_transfer,
+    snapshot_transfer::{self, Blame},
 };
 
 /// Whoever waits for a command's reply. Dropping it unanswered tells a local client that the outcome is unknown.
@@ -164,8 +164,8 @@ pub(crate) enum DriverInput<S> {
     SnapshotGone,
     /// The snapshot this message names is open, to be sent.
     SnapshotOpened(Message, Box<SnapshotSource>),
-    /// A snapshot did not reach this peer. Whether its file is to blame.
-    SnapshotNotSent { to: NodeId, epoch: Epoch, damaged: bool },
+    /// A snapshot did not reach this peer.
+    SnapshotNotSent { to: NodeId, epoch: Epoch, blame: Blame },
     /// Take a snapshot now.
     RequestSnapshot,
     /// The node cannot go on.
@@ -434,8 +434,14 @@ impl<S: Send + 'static> Driver<S> {
                 }
                 Ok(())
             }
-            DriverInput::SnapshotNotSent { to, epoch, damaged } => {
-                self.replica.snapshot_not_sent(now, to, epoch, damaged)
+            DriverInput::SnapshotNotSent { to, epoch, blame: Blame::FileSuspected } => {
+                // The newest: it is what would be sent next.
+                let last = self.replica.raft().snapshot().last;
+                snapshot_transfer::judge(&self.snapshots, last, &self.inputs_tx, to, epoch);
+                Ok(())
+            }
+            DriverInput::SnapshotNotSent { to, epoch, blame } => {
+                self.replica.snapshot_not_sent(now, to, epoch, blame == Blame::FileDamaged)
             }
             DriverInput::RequestSnapshot => {
                 self.replica.request_snapshot();
@@ -515,17 +521,14 @@ impl<S: Send + 'static> Driver<S> {
                     self.input(now, Input::SnapshotFailed { to, epoch });
                 }
             }
-            // By this node: another attempt has taken its place, or it does not lead any more.
-            NetEvent::SnapshotFailed { to, error: SnapshotError::Cancelled, .. } => {
-                debug!(%to, "the transfer of a snapshot was broken off");
-            }
             NetEvent::SnapshotFailed { to, epoch, error } => {
-                warn!(%to, %error, "snapshot not sent");
-                let damaged = matches!(
-                    error,
-                    SnapshotError::Refused(SnapshotRefusal::Damaged) | SnapshotError::Source(_)
-                );
-                snapshot_transfer::not_sent(&self.inputs_tx, to, epoch, damaged);
+                // By this node: another attempt has taken its place, it does not lead any more, or the peer fell silent.
+                if matches!(error, SnapshotError::Cancelled) {
+                    debug!(%to, "the transfer of a snapshot was broken off");
+                } else {
+                    warn!(%to, %error, "snapshot not sent");
+                }
+                snapshot_transfer::not_sent(&self.inputs_tx, to, epoch, Blame::of(&error));
             }
             NetEvent::Founding { from, message, .. } => {
                 let members = &self.replica.raft().conf().members;

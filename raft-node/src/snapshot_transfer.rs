@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use raft_core::{Body, Epoch, Message, NodeId};
+use raft_core::{Body, Epoch, LogId, Message, NodeId};
 use raft_net::{IncomingSnapshot, SnapshotError, SnapshotOffer, SnapshotRefusal, Transport};
 use raft_wal::snapshot_file::{SnapshotFileError, SnapshotSource};
 use tokio::sync::mpsc;
@@ -41,7 +41,7 @@ pub(crate) fn open<S: Send + 'static>(
         Err(error) => {
             warn!(%to, %error, "the snapshot cannot be sent");
             let _in_runtime = runtime.enter();
-            not_sent(&inputs, to, epoch, true);
+            not_sent(&inputs, to, epoch, Blame::FileSuspected);
         }
     });
 }
@@ -61,13 +61,66 @@ pub(crate) fn not_sent<S: Send + 'static>(
     inputs: &mpsc::UnboundedSender<DriverInput<S>>,
     to: NodeId,
     epoch: Epoch,
-    damaged: bool,
+    blame: Blame,
 ) {
     let inputs = inputs.clone();
     tokio::spawn(async move {
         tokio::time::sleep(APART).await;
-        let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch, damaged });
+        let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch, blame });
     });
+}
+
+/// Looks at the snapshot up to `last` and tells the driver whether it was to blame that one did not reach `to`. A receiver's
+/// own disk or memory may have been: that is no reason to take another snapshot.
+pub(crate) fn judge<S: Send + 'static>(
+    store: &Arc<SnapshotStore>,
+    last: LogId,
+    inputs: &mpsc::UnboundedSender<DriverInput<S>>,
+    to: NodeId,
+    epoch: Epoch,
+) {
+    let (store, inputs) = (Arc::clone(store), inputs.clone());
+    // It reads the whole file.
+    tokio::task::spawn_blocking(move || {
+        let blame = match store.damage(last) {
+            Some(error) => {
+                warn!(%error, "the snapshot is damaged: another is taken");
+                Blame::FileDamaged
+            }
+            None => Blame::NotTheFile,
+        };
+        let _ = inputs.send(DriverInput::SnapshotNotSent { to, epoch, blame });
+    });
+}
+
+/// Why a snapshot did not arrive, as far as it decides what is sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The connection, or the receiver: the same file may do.
+    NotTheFile,
+    /// The file may not be what it was.
+    FileSuspected,
+    /// The file cannot be sent: another is due.
+    FileDamaged,
+}
+
+impl Blame {
+    /// What a failure says. None is left out: a transfer may be broken off without any newer one, and the core alone knows
+    /// which attempt it waits for.
+    pub(crate) fn of(error: &SnapshotError) -> Blame {
+        match error {
+            SnapshotError::Refused(SnapshotRefusal::Damaged) | SnapshotError::Source(_) => {
+                Blame::FileSuspected
+            }
+            SnapshotError::Refused(_)
+            | SnapshotError::Connect(_)
+            | SnapshotError::Io(_)
+            | SnapshotError::Frame(_)
+            | SnapshotError::Protocol(_)
+            | SnapshotError::Stalled
+            | SnapshotError::Cancelled => Blame::NotTheFile,
+        }
+    }
 }
 
 /// Between the failure of sending a snapshot and the next try.
@@ -208,5 +261,57 @@ mod tests {
             matches!(alive, Ok(true)),
             "the runtime's only thread stood still until the checksum was done"
         );
+    }
+
+    // A transfer that this node broke off for a peer that fell silent was no failure to anybody: the core waited a minute.
+    #[test]
+    fn every_failure_is_told_and_only_some_put_the_file_in_doubt() {
+        let read = || io::Error::other("unreadable");
+        for (error, blame) in [
+            (SnapshotError::Cancelled, Blame::NotTheFile),
+            (SnapshotError::Stalled, Blame::NotTheFile),
+            (SnapshotError::Io(read()), Blame::NotTheFile),
+            (SnapshotError::Refused(SnapshotRefusal::Busy), Blame::NotTheFile),
+            (SnapshotError::Refused(SnapshotRefusal::Damaged), Blame::FileSuspected),
+            (SnapshotError::Source(read()), Blame::FileSuspected),
+        ] {
+            assert_eq!(Blame::of(&error), blame, "{error}");
+        }
+    }
+
+    struct Nothing;
+
+    impl crate::state_machine::SnapshotView for Nothing {
+        fn write(self: Box<Self>, to: &mut dyn io::Write) -> io::Result<()> {
+            to.write_all(&[7; 1000])
+        }
+    }
+
+    // A receiver with a broken disk had the leader take one whole snapshot after the other.
+    #[tokio::test]
+    async fn the_file_is_to_blame_only_if_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let conf = raft_core::ConfState::of_voters([(NodeId(1), raft_core::Member::default())]);
+        let meta = raft_core::SnapshotMeta { last: LogId::new(1, 5), conf, ..Default::default() };
+        let vfs = Arc::new(raft_wal::vfs::OsVfs);
+        let store = Arc::new(SnapshotStore::new(vfs, dir.path().to_owned(), raft_core::ClusterId(1)));
+        store.write(&meta, Box::new(Nothing)).unwrap();
+        let (tell, mut told) = mpsc::unbounded_channel::<DriverInput<()>>();
+        let mut judged = async || {
+            judge(&store, meta.last, &tell, NodeId(2), Epoch(4));
+            match told.recv().await {
+                Some(DriverInput::SnapshotNotSent { to: NodeId(2), epoch: Epoch(4), blame }) => blame,
+                _ => panic!("something else was told"),
+            }
+        };
+        assert_eq!(judged().await, Blame::NotTheFile);
+        let path = dir.path().join(raft_wal::layout::snapshot(meta.last));
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(judged().await, Blame::FileDamaged);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(judged().await, Blame::FileDamaged);
     }
 }

@@ -15,6 +15,8 @@ impl Progress {
         self.rounds = CatchUp::new(LogIndex::ZERO, BASE);
         (self.heard_at, self.sent_at, self.appended_at) = (BASE, BASE, BASE);
         (self.asked_at, self.follow_up_at, self.owes_since) = (None, None, None);
+        // It only orders whom a leader asks whose disk hangs.
+        self.declined_at = None;
         (self.unheard, self.losses, self.clock_offset_ms) = (0, 0, 0);
         self.retry_at = self.retry_at.map(|_| BASE.plus_millis(200));
         // No disk forgets what it acknowledged (checked as P1), so no answer is ever below what was asked about.

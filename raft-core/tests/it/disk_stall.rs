@@ -165,6 +165,47 @@ fn one_that_cannot_apply_leads_as_long_as_nobody_else_can_and_brings_another_so_
     assert_eq!(cluster.commands(3).last().unwrap(), "only 1 and 2 have it");
 }
 
+// It stepped down half a second after each election, for a voter that had everything and could not stand: what it had begun
+// to send that voter never arrived.
+#[test]
+fn one_that_was_elected_though_it_cannot_apply_stays_until_somebody_else_can() {
+    let mut cluster = cluster();
+    for id in [1, 2] {
+        cluster.snapshot(id).unwrap();
+    }
+    unreadable(&mut cluster);
+    cluster.crash(2);
+    cluster.node_mut(2).disk.snapshot_lost = true;
+    cluster.restart(2);
+    cluster.crash(3);
+    cluster.lose = |message| matches!(message.body, Body::InstallSnapshot { .. });
+    cluster.pass(LATE_MS + 10 * ELECTION_MS);
+    let term = cluster.raft(1).term();
+    cluster.pass(30 * ELECTION_MS);
+    assert_eq!((cluster.leader(), cluster.raft(1).term()), (Some(1), term), "nobody else can be elected");
+    cluster.heal();
+    // The attempt that was lost is given up after a minute.
+    cluster.pass(70 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(2));
+    assert_eq!(cluster.commands(2), ["b", "c", "d"]);
+}
+
+#[test]
+fn who_let_the_word_to_take_over_pass_is_asked_last() {
+    let mut cluster = cluster();
+    unreadable(&mut cluster);
+    // Nobody else is elected for as long as that takes.
+    cluster.lose = |message| {
+        matches!(message.body, Body::TimeoutNow)
+            || (message.from != NodeId(1) && matches!(message.body, Body::PreVote { .. }))
+    };
+    cluster.pass(LATE_MS + 10 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(1));
+    cluster.lose = |message| message.to == NodeId(3) && matches!(message.body, Body::TimeoutNow);
+    cluster.pass(3 * ELECTION_MS);
+    assert_eq!(cluster.leader(), Some(2));
+}
+
 #[test]
 fn a_lone_node_that_cannot_apply_refuses_commands_and_goes_on_once_it_can() {
     let mut cluster = Cluster::new(1);

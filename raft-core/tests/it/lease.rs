@@ -293,3 +293,26 @@ fn a_node_with_a_damaged_log_waits_for_the_longest_lease_whatever_its_own_timeou
     cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
     assert_eq!(cluster.raft(3).vote(), Some(NodeId(2)));
 }
+
+// Who founds a cluster may agree on a longer promise than can be made later, if its elections take as long.
+#[test]
+fn a_node_with_a_damaged_log_waits_for_as_long_as_its_elections_take() {
+    let mut cluster = Cluster::with(3, |config| {
+        (config.election_timeout_min_ms, config.election_timeout_max_ms) = (5000, 10_000);
+    });
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.pass(150);
+    let before = cluster.raft(3).last().index.0 - 1;
+    cluster.crash(3);
+    cluster.node_mut(3).disk.damage(before);
+    cluster.isolate(1);
+    cluster.restart(3);
+    let (term, last) = (cluster.raft(1).term().0 + 1, cluster.raft(1).last());
+    let campaign = raft_core::CampaignId(1 << 40);
+    for (wait_ms, vote) in [(4999, None), (1, Some(NodeId(2)))] {
+        cluster.now_ms += wait_ms;
+        cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
+        assert_eq!(cluster.raft(3).vote().filter(|_| cluster.raft(3).term().0 == term), vote);
+    }
+}

@@ -1,6 +1,6 @@
 //! A peer that is behind the leader's log gets a snapshot, whatever else goes on (SAFETY P7).
 
-use raft_core::{Body, Epoch, Input, Message, NodeId, Round};
+use raft_core::{Body, Epoch, Event, Input, Message, NodeId, Round};
 
 use crate::cluster::Cluster;
 
@@ -156,5 +156,52 @@ fn who_needs_entries_that_cannot_be_read_back_is_sent_the_snapshot_that_covers_t
     cluster.pass(3000);
     assert_eq!(cluster.node(3).restored.len(), 1);
     assert_eq!(cluster.commands(3), ["e"]);
+    assert_eq!(attempts(&cluster, 0).len(), 1);
+}
+
+// That the log could not be read was remembered for the rest of the leadership: all that could be read again later cost a
+// whole snapshot each time, and nothing at all came if no snapshot got through.
+#[test]
+fn once_the_log_can_be_read_again_entries_come_from_it() {
+    let mut cluster = Cluster::new(3);
+    leave_3_behind(&mut cluster);
+    cluster.commit("e");
+    cluster.crash(1);
+    cluster.restart_unreadable(1);
+    cluster.elect(1);
+    cluster.heal();
+    cluster.lose = |message| matches!(message.body, Body::InstallSnapshot { .. });
+    cluster.pass(3000);
+    let [attempt] = attempts(&cluster, 0)[..] else { panic!("not one attempt") };
+    cluster.node_mut(1).unreadable = false;
+    tell_failure(&mut cluster, attempt);
+    cluster.pass(3000);
+    assert_eq!(cluster.commands(3), ["a", "b", "c", "d", "e"]);
+    assert_eq!(attempts(&cluster, 0), [attempt]);
+}
+
+// Damage behind the newest snapshot: the peer waited until the log had grown enough for the next, in an idle cluster for ever.
+#[test]
+fn a_snapshot_is_wanted_that_covers_what_cannot_be_read_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.be_led_by_one();
+    cluster.isolate(3);
+    for command in ["b", "c", "d"] {
+        cluster.commit(command);
+    }
+    cluster.crash(1);
+    cluster.restart_unreadable(1);
+    cluster.node_mut(1).unreadable = false;
+    cluster.elect(1);
+    assert_eq!(cluster.commands(1), ["a", "b", "c", "d"]);
+    cluster.node_mut(1).unreadable = true;
+    let wanted = |event: &Event| *event == Event::SnapshotWanted { peer: NodeId(3) };
+    assert!(!cluster.node(1).events.iter().any(wanted));
+    cluster.heal();
+    cluster.pass(1000);
+    assert!(cluster.node(1).events.iter().any(wanted));
+    cluster.snapshot(1).unwrap();
+    cluster.pass(3000);
+    assert_eq!(cluster.raft(3).applied(), cluster.raft(1).applied());
     assert_eq!(attempts(&cluster, 0).len(), 1);
 }
