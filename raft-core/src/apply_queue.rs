@@ -291,4 +291,39 @@ mod tests {
         let (work, _) = take(&mut queue, 10, &log, &config, Instant(0));
         assert_eq!(indexes(&work), [vec![0, 9], vec![10]]);
     }
+
+    #[test]
+    fn a_machine_without_its_snapshot_is_handed_nothing_before_it() {
+        let (log, config) = (log(5), config(1000, 1000));
+        let mut queue = ApplyQueue::bereft();
+        assert!(take(&mut queue, 5, &log, &config, Instant(0)).0.is_empty());
+        let meta = SnapshotMeta { last: LogId::new(1, 3), ..SnapshotMeta::default() };
+        queue.restore(meta);
+        assert!(queue.has_restore());
+        queue.marked(LogIndex(3));
+        let (work, _) = take(&mut queue, 5, &log, &config, Instant(0));
+        assert_eq!(indexes(&work), [vec![0, 3], vec![4, 5]]);
+        assert!(!queue.has_restore());
+    }
+
+    #[test]
+    fn a_pause_after_a_failed_read_ends() {
+        let mut log = log(5);
+        log.trim_tail(LogIndex(5), 0);
+        let (config, mut queue) = (config(1000, 1000), ApplyQueue::new(LogIndex::ZERO));
+        let (_, fetch) = take(&mut queue, 5, &log, &config, Instant(0));
+        assert!(queue.fetch_failed(fetch.unwrap().id, Instant(0)));
+        let until = queue.deadline().unwrap();
+        queue.tick(until);
+        assert_eq!(queue.deadline(), None, "a deadline in the past would call the caller back for ever");
+        assert!(take(&mut queue, 5, &log, &config, until).1.is_some());
+    }
+
+    #[test]
+    fn no_page_is_added_to_what_reaches_the_bound() {
+        let (log, bytes) = (log(5), entry(1, 1).size_bytes());
+        let mut queue = ApplyQueue::new(LogIndex::ZERO);
+        let (work, _) = take(&mut queue, 5, &log, &config(bytes, 2 * bytes), Instant(0));
+        assert_eq!(indexes(&work), [[1], [2]]);
+    }
 }

@@ -56,4 +56,11 @@ mod tests {
         assert!(!done(&rounds, 1200, 699), "it has stood still since");
         assert!(done(&rounds, 2000, 9999), "there is nothing it lacks");
     }
+
+    #[test]
+    fn a_round_that_took_the_whole_timeout_is_slow() {
+        let mut rounds = CatchUp::new(LogIndex(5), at(0));
+        rounds.reached(LogIndex(5), LogIndex(9), at(TIMEOUT_MS), TIMEOUT_MS);
+        assert!(!rounds.is_done(LogIndex(5), LogIndex(9), at(TIMEOUT_MS), TIMEOUT_MS));
+    }
 }

@@ -418,4 +418,26 @@ mod tests {
         assert_eq!(conf.validate(), Err(ConfError::Overlap));
         assert_eq!(ConfState::default().validate(), Err(ConfError::NoVoters));
     }
+
+    #[test]
+    fn a_learner_to_be_is_a_voter_that_leaves() {
+        let with = |next: &[u64]| {
+            let learners_next = next.iter().copied().map(NodeId).collect();
+            ConfState { learners_next, ..joint() }.validate()
+        };
+        assert_eq!(with(&[3]), Ok(()));
+        assert_eq!(with(&[4]), Err(ConfError::Overlap), "it only comes");
+        assert_eq!(with(&[2]), Err(ConfError::Overlap), "it stays");
+    }
+
+    #[test]
+    fn an_address_has_its_longest_length() {
+        let of = |length| {
+            let mut conf = joint();
+            conf.members.get_mut(&NodeId(1)).unwrap().address = "a".repeat(length);
+            conf.validate()
+        };
+        assert_eq!(of(ADDRESS_BYTES_MAX), Ok(()));
+        assert_eq!(of(ADDRESS_BYTES_MAX + 1), Err(ConfError::TooLarge));
+    }
 }

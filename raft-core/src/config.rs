@@ -185,3 +185,32 @@ impl Recovered {
         Recovered { snapshot: SnapshotMeta { conf, ..SnapshotMeta::default() }, ..Recovered::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_do_not_fit_are_refused_with_a_word_of_their_own() {
+        let told = |change: fn(&mut Config)| {
+            let mut config = Config::new(NodeId(1), 1);
+            change(&mut config);
+            config.validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(told(|_| ()), Ok(()));
+        assert_eq!(told(|c| c.election_timeout_min_ms = 2 * c.heartbeat_ms), Ok(()));
+        let refused: Vec<String> = [
+            told(|c| c.id = NodeId(0)),
+            told(|c| c.heartbeat_ms = 0),
+            told(|c| c.election_timeout_min_ms = 2 * c.heartbeat_ms - 1),
+            told(|c| c.election_timeout_max_ms = c.election_timeout_min_ms),
+            told(|c| c.priority = PRIORITY_MAX + 1),
+            told(|c| c.inflight_bytes_max = 0),
+        ]
+        .into_iter()
+        .map(Result::unwrap_err)
+        .collect();
+        let words = ["id", "two heartbeats", "two heartbeats", "longest", "priority", "zero"];
+        assert!(refused.iter().zip(words).all(|(text, word)| text.contains(word)), "{refused:?}");
+    }
+}

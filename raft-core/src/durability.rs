@@ -388,4 +388,30 @@ mod tests {
         let marks = disk.queue.persisted(WriteId(2), &mut free);
         assert_eq!((free.len(), marks.len(), disk.queue.durable()), (1, 1, LogIndex(9)));
     }
+
+    // SAFETY L7.
+    #[test]
+    fn what_is_held_ends_with_its_term() {
+        let mut disk = Disk::new();
+        disk.append(1, 1);
+        assert!(disk.hold(1));
+        disk.queue.stage_term();
+        let write = disk.write().unwrap();
+        assert!(disk.persisted(write.id.0).is_empty());
+    }
+
+    #[test]
+    fn a_reset_keeps_the_vote_that_waits_and_a_mark_of_ones_own_does_not_replace_it() {
+        let mark = |index, received| SnapshotMark {
+            meta: SnapshotMeta { last: LogId::new(1, index), ..SnapshotMeta::default() },
+            received,
+            resets_log: received,
+        };
+        let mut disk = Disk::new();
+        disk.queue.stage_vote();
+        disk.queue.stage_reset(mark(9, true), LogIndex::ZERO);
+        assert!(disk.queue.staged.hard_state);
+        disk.queue.stage_mark(mark(4, false));
+        assert_eq!(disk.queue.staged.snapshot.as_deref(), Some(&mark(9, true)));
+    }
 }

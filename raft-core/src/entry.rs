@@ -239,4 +239,20 @@ mod tests {
         assert_eq!(run.part(6..9), Entries::EMPTY);
         assert_eq!(run.part(2..3), Entries::from(vec![crate::test_util::entry(1, 3)]), "compared by content");
     }
+
+    #[test]
+    fn entries_are_compared_by_content() {
+        let run = |indexes: std::ops::RangeInclusive<u64>| -> Entries {
+            indexes.map(|index| crate::test_util::entry(1, index)).collect()
+        };
+        assert_ne!(run(1..=2), run(1..=3));
+        assert_ne!(run(1..=2), run(2..=3));
+        let hash = |entries: Entries| {
+            let mut hasher = std::hash::DefaultHasher::new();
+            entries.hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_eq!(hash(run(1..=3).part(1..3)), hash(run(2..=3)));
+        assert_ne!(hash(run(1..=2)), hash(run(2..=3)));
+    }
 }

@@ -271,3 +271,36 @@ impl std::error::Error for ReadError {}
 impl std::error::Error for TransferError {}
 impl std::error::Error for StepError {}
 impl std::error::Error for StartError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LogId;
+
+    #[test]
+    fn what_is_refused_names_what_was_wrong() {
+        let told: Vec<String> = [
+            StepError::WrongReceiver { to: NodeId(4) },
+            StepError::BadTerm { term: Term(77) },
+            StepError::BadEntries { at: LogIndex(78) },
+            StepError::BadMessage("why"),
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        let named = ["n4", "77", "78", "why"];
+        assert!(told.iter().zip(named).all(|(text, what)| text.contains(what)), "{told:?}");
+        let told: Vec<String> = [
+            StartError::Config(ConfigError::ZeroId),
+            StartError::Conf(ConfError::NoVoters),
+            StartError::Inconsistent("why"),
+            StartError::DamagedAlone { promised: LogId::new(3, 79) },
+            StartError::SnapshotLostAlone { last: LogId::new(3, 80) },
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        let named = ["id", "voter", "why", "79@3", "80@3"];
+        assert!(told.iter().zip(named).all(|(text, what)| text.contains(what)), "{told:?}");
+    }
+}

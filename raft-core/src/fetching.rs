@@ -156,4 +156,18 @@ mod tests {
         fetching.cancel();
         assert_eq!(fetching.asked(FetchId(4)), None);
     }
+
+    #[test]
+    fn five_failures_in_a_row_are_no_accident() {
+        let mut fetching = Fetching::default();
+        for _ in 0..FAILURES_MAX {
+            assert!(!fetching.keeps_failing());
+            fetching.failed(Instant(0));
+        }
+        assert!(fetching.keeps_failing());
+        fetching.cancel();
+        assert!(fetching.keeps_failing(), "it was not answered");
+        fetching.done();
+        assert!(!fetching.keeps_failing());
+    }
 }

@@ -281,4 +281,22 @@ mod tests {
         log.append(entry(4, 21));
         assert_eq!(log.last(), LogId::new(4, 21));
     }
+
+    #[test]
+    fn a_tail_that_is_not_of_the_log_is_refused() {
+        let with = |tail| Log::recover(Recovered { tail, ..recovered() }).is_ok();
+        assert!(with(vec![entry(1, 5), entry(3, 6)]));
+        assert!(!with(vec![entry(3, 5), entry(3, 6)]), "of another term than the log says");
+        assert!(!with(vec![entry(1, 4), entry(3, 6)]), "with a gap");
+    }
+
+    #[test]
+    fn what_a_log_begins_behind_is_not_kept_in_memory() {
+        let tail = vec![entry(1, 2), entry(1, 3), entry(1, 4), entry(1, 5), entry(3, 6)];
+        let log = Log::recover(Recovered { tail, ..recovered() }).unwrap();
+        assert!(!log.in_memory(LogIndex(2)) && log.in_memory(LogIndex(3)));
+        assert!(log.tail_is_in_place());
+        let two = (entry(1, 5).size_bytes() + entry(3, 6).size_bytes()) as u64;
+        assert_eq!(log.bytes_from(LogIndex(5)), two);
+    }
 }

@@ -103,4 +103,14 @@ mod tests {
         all.truncate_after(LogIndex(6));
         assert_eq!(all.effective(), &conf(&[1, 2]));
     }
+
+    #[test]
+    fn a_cut_and_a_snapshot_at_a_configuration_keep_it() {
+        let mut all = three();
+        all.truncate_after(LogIndex(7));
+        assert_eq!(all.effective_id(), LogId::new(2, 7));
+        all.compact(LogIndex(7));
+        assert!(all.entries.is_empty(), "one is enough");
+        assert_eq!((all.effective(), all.effective_id()), (&conf(&[1, 2, 3]), LogId::new(2, 7)));
+    }
 }

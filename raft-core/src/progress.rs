@@ -644,4 +644,15 @@ mod tests {
         assert_eq!((peer.refilled, peer.epoch), (StartNumber(3), Epoch(4)));
         assert_eq!((peer.matched(), peer.next()), (LogIndex(0), LogIndex(2)));
     }
+
+    #[test]
+    fn only_the_attempt_that_replaces_a_snapshot_gives_it_more_time() {
+        let mut peer = replicating();
+        let (run, until) = (StartNumber(1), Instant(10));
+        peer.replacing = Some(Replacing { run, until, attempt: Some(Epoch(7)) });
+        peer.snapshot_moves(Epoch(6), Instant(50));
+        assert_eq!(peer.replacing.unwrap().until, until);
+        peer.snapshot_moves(Epoch(7), Instant(60));
+        assert_eq!(peer.replacing.unwrap().until, Instant(60));
+    }
 }

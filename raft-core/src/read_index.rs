@@ -222,4 +222,15 @@ mod tests {
         assert_eq!(reads.answered(0).len(), READS_MAX);
         assert!(reads.push(ReadToken(7)));
     }
+
+    #[test]
+    fn a_round_is_open_until_it_is_confirmed() {
+        let mut queue = ReadQueue::default();
+        assert!(queue.push(local(1), Instant(10)));
+        assert!(!queue.round_is_open());
+        queue.open_round(Round(5), LogIndex(7));
+        assert!(queue.round_is_open());
+        assert_eq!(queue.confirmed(Round(5)).len(), 1);
+        assert!(!queue.round_is_open());
+    }
 }

@@ -277,4 +277,15 @@ mod tests {
             assert!(named.iter().all(|what| text.contains(what)), "{text}");
         }
     }
+
+    #[test]
+    fn what_is_cleared_is_empty() {
+        let mut ready = Ready::default();
+        assert!(ready.is_empty());
+        ready.events.push(Event::Refilled { last: LogId::new(1, 1) });
+        ready.compact = Some(LogIndex(1));
+        assert!(!ready.is_empty());
+        ready.clear();
+        assert!(ready.is_empty());
+    }
 }

@@ -173,4 +173,19 @@ mod tests {
         assert!(recover(&[], 6).is_none(), "entries without a term");
         assert!(recover(&[], 1).is_none(), "an end before the start");
     }
+
+    #[test]
+    fn runs_that_cannot_be_are_refused() {
+        let run = |first, term| TermRun { first: LogIndex(first), term: Term(term) };
+        let recover = |runs: &[TermRun]| TermRuns::recover(LogId::new(2, 4), runs, LogIndex(9)).is_some();
+        assert!(recover(&[run(5, 2)]) && recover(&[run(5, 3), run(6, 4), run(9, 5)]));
+        assert!(!recover(&[run(6, 2)]), "what is before it is of no term");
+        assert!(!recover(&[run(5, 1)]), "of an earlier term than the start");
+        assert!(!recover(&[run(5, 3), run(6, 3)]), "two runs of one term");
+        assert!(!recover(&[run(5, 3), run(5, 4)]), "two terms at one index");
+        assert!(!recover(&[run(5, 3), run(10, 4)]), "behind the end");
+        assert!(!recover(&[]), "nothing of what there is");
+        assert!(TermRuns::recover(LogId::new(2, 4), &[], LogIndex(4)).is_some());
+        assert!(TermRuns::recover(LogId::new(2, 4), &[run(5, 2)], LogIndex(4)).is_none());
+    }
 }

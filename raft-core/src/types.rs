@@ -240,4 +240,11 @@ mod tests {
         assert_eq!(LogIndex::ZERO.prev(), LogIndex::ZERO);
         assert_eq!(LogIndex(3).distance(LogIndex(7)), 0);
     }
+
+    #[test]
+    fn an_incarnation_is_another_only_if_both_are_known() {
+        let (unknown, one, two) = (Incarnation::UNKNOWN, Incarnation(1), Incarnation(2));
+        assert!(one.is_other(two));
+        assert!(!one.is_other(one) && !one.is_other(unknown) && !unknown.is_other(one));
+    }
 }

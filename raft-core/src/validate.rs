@@ -185,4 +185,18 @@ mod tests {
         let meta = Box::new(SnapshotMeta { last: prev, ..SnapshotMeta::default() });
         assert!(matches!(check(3, Body::InstallSnapshot { epoch, round, meta }), Err(StepError::BadConf(_))));
     }
+
+    #[test]
+    fn snapshots_that_stand_for_nothing_are_refused() {
+        let conf = crate::ConfState::of_voters([(NodeId(1), crate::Member::default())]);
+        let of = |last, conf_id| {
+            let meta = SnapshotMeta { last, conf_id, conf: conf.clone(), ..SnapshotMeta::default() };
+            check_snapshot(&meta, Term(3))
+        };
+        assert_eq!(of(LogId::new(2, 5), LogId::new(1, 5)), Ok(()));
+        assert!(matches!(of(LogId::ZERO, LogId::ZERO), Err(StepError::BadMessage(_))));
+        assert!(matches!(of(LogId::new(2, 5), LogId::new(1, 6)), Err(StepError::BadMessage(_))));
+        assert_eq!(check_id(LogId { term: Term(3), index: INDEX_MAX }, Term(3)), Ok(()));
+        assert!(check_id(LogId { term: Term(3), index: INDEX_MAX.next() }, Term(3)).is_err());
+    }
 }

@@ -165,6 +165,49 @@ fn one_that_cannot_apply_leads_as_long_as_nobody_else_can_and_brings_another_so_
     assert_eq!(cluster.commands(3).last().unwrap(), "only 1 and 2 have it");
 }
 
+#[test]
+fn one_that_cannot_apply_steps_down_though_nobody_hears_of_the_handover() {
+    let mut cluster = cluster();
+    unreadable(&mut cluster);
+    cluster.lose = |message| matches!(message.body, Body::TimeoutNow);
+    cluster.pass(LATE_MS + 3 * ELECTION_MS);
+    assert_ne!(cluster.leader(), Some(1));
+}
+
+#[test]
+fn one_that_cannot_apply_stays_if_whoever_has_everything_is_silent() {
+    let mut cluster = cluster();
+    cluster.lose = |message| message.to == NodeId(3) && matches!(message.body, Body::AppendEntries { .. });
+    unreadable(&mut cluster);
+    cluster.pass(100);
+    cluster.crash(2);
+    let term = cluster.raft(1).term();
+    cluster.pass(LATE_MS + 5 * ELECTION_MS);
+    assert_eq!(
+        (cluster.leader(), cluster.raft(1).term()),
+        (Some(1), term),
+        "3 needs it to get what it lacks"
+    );
+}
+
+#[test]
+fn a_follower_that_cannot_apply_leaves_three_timeouts_to_the_others() {
+    let mut cluster = cluster();
+    unreadable(&mut cluster);
+    cluster.pass(LATE_MS + ELECTION_MS);
+    assert_ne!(cluster.leader(), Some(1));
+    cluster.isolate(1);
+    let mark = cluster.sent.len();
+    let asks = |cluster: &Cluster| {
+        let sent = cluster.sent_since(mark, 1, 2);
+        sent.iter().any(|message| matches!(message.body, Body::PreVote { .. }))
+    };
+    cluster.pass(3 * ELECTION_MS);
+    assert!(!asks(&cluster));
+    cluster.pass(2 * ELECTION_MS);
+    assert!(asks(&cluster), "its log may be the only one that is complete");
+}
+
 // It stepped down half a second after each election, for a voter that had everything and could not stand: what it had begun
 // to send that voter never arrived.
 #[test]
