@@ -7,6 +7,9 @@ use raft_core::{
 
 use crate::cluster::{Cluster, conf};
 
+/// The default shortest election timeout.
+const MIN_MS: u64 = 500;
+
 /// A follower of five in term 1 whose leader, 2, has just fallen silent.
 fn abandoned(count: u64) -> Cluster {
     let ids: Vec<u64> = (1..=count).collect();
@@ -200,4 +203,66 @@ fn a_leader_that_is_cut_off_stops_before_anybody_else_is_elected() {
         }
     }
     panic!("it leads nobody and goes on");
+}
+
+// SAFETY E10: a leader nobody answers lets strangers speak before it gives up.
+#[test]
+fn a_leader_has_its_quorum_for_the_shortest_timeout_after_the_last_answer() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.pass(300);
+    assert!(cluster.raft(1).has_quorum());
+    let heard = |cluster: &Cluster| cluster.raft(1).peers().iter().map(|(_, peer)| peer.heard_at).max();
+    let last = heard(&cluster).unwrap();
+    cluster.isolate(1);
+    cluster.now_ms = last.plus_millis(MIN_MS).micros_since(raft_core::Instant(0)) / 1000 - 1;
+    cluster.read(1, 7);
+    assert!(cluster.raft(1).has_quorum());
+    cluster.now_ms += 1;
+    cluster.read(1, 8);
+    assert!(!cluster.raft(1).has_quorum());
+}
+
+/// Asks node 3 for its vote in a later term, with a log as good as its own or with none.
+fn ask_3_for_its_vote(cluster: &mut Cluster, empty: bool) {
+    let last = if empty { LogId::ZERO } else { cluster.raft(3).last() };
+    let (term, campaign) = (cluster.raft(3).term().0 + 1, CampaignId(1 << 40));
+    cluster.inject(2, 3, term, Body::RequestVote { campaign, last, transfer: false }).unwrap();
+}
+
+/// Node 3 heard its leader last; the clock stands so many milliseconds later.
+fn left_alone_for(ms: u64) -> Cluster {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.commit("a");
+    cluster.pass(1000);
+    let mark = cluster.sent.len();
+    while cluster.sent_since(mark, 3, 1).is_empty() {
+        cluster.pass(1);
+    }
+    cluster.isolate(3);
+    cluster.now_ms += ms;
+    cluster
+}
+
+// SAFETY E8.
+#[test]
+fn loyalty_ends_with_the_shortest_timeout() {
+    for (ms, vote) in [(MIN_MS - 1, None), (MIN_MS, Some(NodeId(2)))] {
+        let mut cluster = left_alone_for(ms);
+        let before = cluster.raft(3).term();
+        ask_3_for_its_vote(&mut cluster, false);
+        assert_eq!(cluster.raft(3).vote().filter(|_| cluster.raft(3).term() > before), vote, "after {ms} ms");
+    }
+}
+
+// Who cannot win must not keep those who could from trying.
+#[test]
+fn a_candidate_without_a_log_does_not_renew_anybodys_patience() {
+    let mut cluster = left_alone_for(MIN_MS);
+    let (before, deadline) = (cluster.raft(3).term(), cluster.raft(3).next_deadline());
+    ask_3_for_its_vote(&mut cluster, true);
+    assert!(cluster.raft(3).term() > before);
+    assert_eq!((cluster.raft(3).vote(), cluster.raft(3).role()), (None, RoleKind::Follower));
+    assert_eq!(cluster.raft(3).next_deadline(), deadline);
 }

@@ -1,6 +1,8 @@
 //! What a leader sends to whom and when, told by what arrives.
 
-use raft_core::{AppendOutcome, Body, Epoch, Input, LogIndex, NodeId, Round, StepError, Timestamp};
+use raft_core::{
+    AppendOutcome, Body, Epoch, Input, LogIndex, NodeId, ProposeError, Round, StepError, Timestamp,
+};
 
 use crate::cluster::Cluster;
 
@@ -52,4 +54,23 @@ fn an_answer_to_what_was_never_sent_is_refused() {
             assert_eq!((outcome.is_ok(), refused), (fits, !fits), "{round:?} {index}");
         }
     }
+}
+
+// SAFETY F1: a bound that one proposal may pass, or the largest could never be written.
+#[test]
+fn what_is_not_committed_has_a_bound_to_the_byte() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.uncommitted_bytes_max = raft_core::ENTRY_OVERHEAD_BYTES + 10;
+    });
+    cluster.be_led_by_one();
+    cluster.isolate(1);
+    for half in ["12345", "67890"] {
+        cluster.propose(1, half).unwrap();
+    }
+    assert_eq!(cluster.propose(1, "1"), Err(ProposeError::Busy));
+    cluster.heal();
+    cluster.pass(5000);
+    let leader = cluster.wait_for_leader();
+    assert!(cluster.propose(leader, &"larger".repeat(100)).is_ok(), "nothing waits");
+    assert_eq!(cluster.propose(leader, "1"), Err(ProposeError::Busy));
 }
