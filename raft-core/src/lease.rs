@@ -182,4 +182,11 @@ mod tests {
         promise.answered(Round(6), Instant(500));
         assert_eq!(promise.at, Some(Instant(300)), "an answer that is doubled says nothing new");
     }
+
+    #[test]
+    fn a_lease_of_no_time_or_by_broken_clocks_is_none() {
+        let valid = |timeout_ms, drift_ppm| Lease { timeout_ms, drift_ppm }.is_valid();
+        assert!(valid(1, DRIFT_PPM_MAX));
+        assert!(!valid(0, 0) && !valid(1, DRIFT_PPM_MAX + 1));
+    }
 }

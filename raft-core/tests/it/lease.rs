@@ -316,3 +316,12 @@ fn a_node_with_a_damaged_log_waits_for_as_long_as_its_elections_take() {
         assert_eq!(cluster.raft(3).vote().filter(|_| cluster.raft(3).term().0 == term), vote);
     }
 }
+
+#[test]
+fn a_node_that_never_voted_has_promised_nothing() {
+    let founding = ConfState { lease: Some(LEASE), ..crate::cluster::conf(&[1, 2, 3]) };
+    let mut cluster = Cluster::of(&[1, 2, 3], founding, |_| {});
+    let (campaign, last) = (raft_core::CampaignId(1 << 40), raft_core::LogId::ZERO);
+    cluster.inject(2, 3, 1, Body::RequestVote { campaign, last, transfer: false }).unwrap();
+    assert_eq!(cluster.raft(3).vote(), Some(NodeId(2)));
+}

@@ -74,3 +74,45 @@ fn what_is_not_committed_has_a_bound_to_the_byte() {
     assert!(cluster.propose(leader, &"larger".repeat(100)).is_ok(), "nothing waits");
     assert_eq!(cluster.propose(leader, "1"), Err(ProposeError::Busy));
 }
+
+// Time in the log is what the leader's clock shows since its election, in milliseconds.
+#[test]
+fn replicated_time_goes_on_as_the_leaders_clock_does() {
+    let mut cluster = led_by_one();
+    let time = |cluster: &Cluster| cluster.node(2).applied.last().unwrap().time.0;
+    cluster.commit("b");
+    let before = time(&cluster);
+    cluster.pass(5000);
+    cluster.commit("c");
+    let passed = time(&cluster) - before;
+    assert!((5000..5100).contains(&passed), "{passed}");
+}
+
+// SAFETY P3: a rejection that was under way for long says nothing of the probe that waits.
+#[test]
+fn only_the_probe_that_waits_can_be_refused() {
+    let mut cluster = led_by_one();
+    for command in ["b", "c", "d"] {
+        cluster.commit(command);
+    }
+    cluster.crash(1);
+    cluster.restart(1);
+    cluster.lose = |message| message.to == NodeId(3) && matches!(message.body, Body::AppendEntries { .. });
+    let mark = cluster.sent.len();
+    cluster.elect(1);
+    let next =
+        |cluster: &Cluster| cluster.raft(1).peers().iter().find(|(id, _)| *id == NodeId(3)).unwrap().1.next;
+    let probe = cluster.sent_since(mark, 1, 3).into_iter().rev().find_map(|message| match message.body {
+        Body::AppendEntries { epoch, round, prev, .. } => Some((epoch, round, prev)),
+        _ => None,
+    });
+    let (epoch, round, prev) = probe.unwrap();
+    let (term, before) = (cluster.raft(1).term().0, next(&cluster));
+    assert_eq!(before, prev.index.next());
+    let hint = cluster.node(2).applied[0].id;
+    for (refused, expected) in [(prev.index.prev(), before), (prev.index, hint.index.next())] {
+        let outcome = AppendOutcome::Rejected { prev: refused, hint };
+        cluster.inject(3, 1, term, Body::AppendReply { epoch, round, outcome }).unwrap();
+        assert_eq!(next(&cluster), expected);
+    }
+}
