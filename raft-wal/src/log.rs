@@ -251,4 +251,39 @@ pub(crate) mod tests {
             assert_eq!(kept, runs(left), "{start}");
         }
     }
+
+    /// Entries 3 to 9 of a log that began with 1, in two segments.
+    fn log() -> Log {
+        let segments = vec![segment(1, 1..6), segment(2, 6..10)];
+        Log { segments, log_start: LogId::new(1, 2), last: LogIndex(9), maps: Arc::default() }
+    }
+
+    #[test]
+    fn each_entry_of_the_log_is_found_alone_and_no_other() {
+        for index in 0..=11 {
+            let found = log().locate_one(LogIndex(index)).map(|(file, _)| file.number);
+            let expected = (3..10).contains(&index).then_some(if index < 6 { 1 } else { 2 });
+            assert_eq!(found, expected, "{index}");
+        }
+    }
+
+    #[test]
+    fn entries_are_found_together_up_to_the_last_asked_for_or_so_many_bytes() {
+        // The first and last entry found in each file.
+        let found = |first, last, bytes| -> Vec<(u64, u64, usize)> {
+            let spans = log().locate(LogIndex(first), LogIndex(last), bytes).unwrap();
+            spans.iter().map(|span| (span.file.number, span.first.0, span.slots.len())).collect()
+        };
+        let each = 1 + SLOT_SLACK;
+        assert_eq!(found(3, 99, 1000), [(1, 3, 3), (2, 6, 4)]);
+        assert_eq!(found(5, 6, 1000), [(1, 5, 1), (2, 6, 1)]);
+        assert_eq!(found(3, 5, 1000), [(1, 3, 3)]);
+        assert_eq!(found(6, 9, 2 * each), [(2, 6, 2)]);
+        assert_eq!(found(6, 9, 2 * each - 1), [(2, 6, 1)]);
+        assert_eq!(found(4, 9, 3 * each), [(1, 4, 2), (2, 6, 1)]);
+        assert_eq!(found(4, 9, 2 * each), [(1, 4, 2)]);
+        assert_eq!(found(9, 9, 0), [(2, 9, 1)], "never without the first");
+        assert!(matches!(log().locate(LogIndex(2), LogIndex(9), 9), Err(WalError::Compacted { .. })));
+        assert!(matches!(log().locate(LogIndex(10), LogIndex(10), 9), Err(WalError::NotFound { .. })));
+    }
 }

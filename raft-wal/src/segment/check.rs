@@ -170,3 +170,61 @@ impl Check {
         self.ops.is_empty() && state.chain == self.chain && state.batch == self.batch
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{record::State, segment::header::tests::header};
+
+    fn record(header: Header) -> Record<'static> {
+        Record { header, header_checksum: 5, payload: &[], payload_checksum: 0, bytes: 64 }
+    }
+
+    fn entry(index: u64) -> Record<'static> {
+        let (id, time) = (LogId::new(1, index), raft_core::Timestamp(1));
+        record(Header::Entry { id, time, session: None, kind: raft_core::EntryKind::Command })
+    }
+
+    /// A check that has seen the first entry of a new log, and the state that closes its batch.
+    fn begun() -> (Check, State) {
+        let mut check = Check::new(&header());
+        assert!(check.take(&entry(1), 8192));
+        let state = State { batch: 1, chain: check.chain, last: LogId::new(1, 1), ..State::NEW };
+        (check, state)
+    }
+
+    #[test]
+    fn a_batch_is_closed_by_a_state_that_continues_what_was_read() {
+        let closes = |change: fn(&mut State)| {
+            let (mut check, mut state) = begun();
+            change(&mut state);
+            check.take(&record(Header::Commit { watermark: 0, state }), 8256)
+        };
+        assert!(closes(|_| ()));
+        assert!(!closes(|state| state.chain += 1));
+        assert!(!closes(|state| state.batch = 0), "the header's own");
+        assert!(!closes(|state| state.last = LogId::new(1, 2)));
+        let (mut check, state) = begun();
+        assert!(check.take(&entry(3), 8256), "only the end of the batch tells");
+        let state = State { chain: check.chain, last: LogId::new(1, 3), ..state };
+        assert!(!check.take(&record(Header::Commit { watermark: 0, state }), 8320), "2 is missing");
+    }
+
+    #[test]
+    fn a_seal_closes_what_was_read_and_nothing_else() {
+        let seals = |change: fn(&mut State), behind: &[Record<'_>]| {
+            let (mut check, mut state) = begun();
+            assert!(check.take(&record(Header::Commit { watermark: 0, state }), 8256));
+            behind.iter().for_each(|record| assert!(check.take(record, 8320)));
+            state.chain = check.chain;
+            change(&mut state);
+            check.seal(&record(Header::Seal { next_number: 4, next_salt: 1, state }))
+        };
+        assert!(seals(|_| (), &[]));
+        assert!(!seals(|state| state.chain += 1, &[]));
+        assert!(!seals(|state| state.batch += 1, &[]));
+        assert!(!seals(|_| (), &[entry(2)]), "its batch is not closed");
+        let (check, _) = begun();
+        assert!(!check.seal(&record(Header::Pad)));
+    }
+}

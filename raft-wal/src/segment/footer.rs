@@ -176,4 +176,35 @@ mod tests {
             assert!(trailer.and_then(|trailer| trailer.decode_body(body)).is_none(), "bit {bit}");
         }
     }
+
+    /// A trailer for this body, whatever it says.
+    fn body(change: impl FnOnce(&mut Vec<u8>)) -> Option<SegmentIndex> {
+        let bytes = encode(&index(), 3, 99, 5000, 65536);
+        let (body, trailer) = bytes.split_at(bytes.len() - TRAILER_BYTES);
+        let mut body = body.to_vec();
+        change(&mut body);
+        let trailer = Trailer::decode(trailer, 65536).unwrap();
+        Trailer { body_checksum: crc32fast::hash(&body), ..trailer }.decode_body(&body)
+    }
+
+    #[test]
+    fn a_body_whose_checksum_fits_is_not_believed_beyond_its_bytes() {
+        assert_eq!(body(|_| ()), Some(index()));
+        assert_eq!(body(|body| body.extend([0; 8])), None);
+        assert_eq!(body(|body| body.truncate(body.len() - 8)), None);
+        let reset = |index: u64| body(|body| body[32..40].copy_from_slice(&index.to_le_bytes()));
+        assert!(reset(record::COUNT_MAX).is_some());
+        assert_eq!(reset(record::COUNT_MAX + 1), None);
+        assert_eq!(reset(NONE - 1), None);
+    }
+
+    #[test]
+    fn a_seal_stands_before_the_trailer() {
+        let at = |seal_offset| {
+            let bytes = encode(&index(), 3, 99, seal_offset, 65536);
+            Trailer::decode(&bytes[bytes.len() - TRAILER_BYTES..], 65536).is_some()
+        };
+        let trailer_at = 65536 - TRAILER_BYTES as u64;
+        assert!(at(trailer_at - 1) && !at(trailer_at));
+    }
 }

@@ -182,4 +182,12 @@ mod tests {
         assert!(!index.apply(push(1, 12)));
         assert!(!index.apply(Op::Cut { after: LogIndex(12) }));
     }
+
+    #[test]
+    fn a_cut_at_either_end_of_what_is_there() {
+        let index = built(&[push(1, 11), push(1, 12), Op::Cut { after: LogIndex(12) }]);
+        assert_eq!((index.last(), index.prior_cut), (LogIndex(12), None), "it cuts nothing");
+        let index = built(&[push(1, 11), push(1, 12), Op::Cut { after: LogIndex(10) }]);
+        assert_eq!((index.first, index.last(), index.prior_cut), (LogIndex(11), LogIndex(10), None));
+    }
 }

@@ -177,4 +177,38 @@ mod tests {
             assert_eq!(file.syncs.into_inner().unwrap(), syncs);
         }
     }
+
+    fn recycled(vfs: &crate::vfs::sim::SimVfs) -> (Result<Option<Arc<dyn VfsFile>>, WalError>, PathBuf) {
+        let path = PathBuf::from("/spare");
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        file.write_at(&[7; 64 << 10], 0).unwrap();
+        (Job::alone(1, 64 << 10).recycle(vfs, &path), path)
+    }
+
+    #[test]
+    fn a_recycled_segment_begins_and_ends_with_zeroes() {
+        let vfs = crate::vfs::sim::SimVfs::new();
+        let (file, path) = recycled(&vfs);
+        assert!(file.unwrap().is_some());
+        let bytes = vfs.bytes(&path).unwrap();
+        let zeroes = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+        let begin = HEADER_BYTES + PAGE_BYTES;
+        let end = bytes.len() - TRAILER_BYTES;
+        assert!(zeroes(&bytes[..begin]) && zeroes(&bytes[end..]));
+        assert!(!bytes[begin..end].contains(&0), "nothing else is written");
+    }
+
+    #[test]
+    fn a_former_segment_without_room_is_given_up_and_one_that_fails_is_final() {
+        use crate::vfs::sim::{Call, Fault, SimVfs};
+        let vfs = SimVfs::new();
+        vfs.fail_call(Call::Write, 2, Fault::NoSpace);
+        let (file, path) = recycled(&vfs);
+        assert!(matches!(file, Ok(None)));
+        assert_eq!(vfs.bytes(&path), None, "its room is wanted");
+        let vfs = SimVfs::new();
+        vfs.fail_call(Call::Write, 2, Fault::Error);
+        assert!(matches!(recycled(&vfs).0, Err(WalError::Io { .. })));
+    }
 }

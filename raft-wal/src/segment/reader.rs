@@ -163,4 +163,29 @@ mod tests {
             }
         }
     }
+
+    /// An index whose checksum fits may still point anywhere.
+    #[test]
+    fn an_entry_beyond_its_file_is_refused_as_the_footers_mistake() {
+        let (vfs, path) = (SimVfs::new(), PathBuf::from("/segment"));
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        file.write_at(&[0; 4096], 0).unwrap();
+        let file = SegmentFile::new(1, path, file, Stamp::new(1, 2), 4096);
+        let kind = |error| match error {
+            WalError::Corrupt(corruption) => corruption.kind,
+            other => panic!("{other:?}"),
+        };
+        for offset in [4089, 4096, 5000] {
+            let slot = Slot { offset, bytes: 8 };
+            assert_eq!(kind(read_one(&file, slot, LogIndex(1)).unwrap_err()), CorruptionKind::Footer);
+            let read = read_chunk(&file, &[slot], LogIndex(1), None, &mut Vec::new());
+            assert_eq!(kind(read.unwrap_err()), CorruptionKind::Footer);
+        }
+        // Up to its very end it is read, and is no record.
+        let slot = Slot { offset: 4088, bytes: 8 };
+        assert_ne!(kind(read_one(&file, slot, LogIndex(1)).unwrap_err()), CorruptionKind::Footer);
+        let read = read_chunk(&file, &[slot], LogIndex(1), None, &mut Vec::new());
+        assert_ne!(kind(read.unwrap_err()), CorruptionKind::Footer);
+    }
 }

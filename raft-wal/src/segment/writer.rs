@@ -129,3 +129,80 @@ pub(crate) fn extend_runs(runs: &mut Vec<TermRun>, entry: &Entry) {
         runs.push(TermRun { first: entry.id.index, term: entry.id.term });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use raft_core::{HardState, SnapshotMark, SnapshotMeta, WriteId};
+
+    use super::*;
+    use crate::{
+        record::Stamp,
+        segment::header::tests::header,
+        vfs::{Vfs as _, sim::SimVfs},
+    };
+
+    const SEGMENT_BYTES: u64 = 64 << 10;
+
+    fn current() -> Current {
+        let (vfs, path) = (SimVfs::new(), PathBuf::from("/segment"));
+        vfs.create_dir_all(Path::new("/")).unwrap();
+        let file = vfs.create(&path).unwrap();
+        let file = SegmentFile::new(3, path, file, Stamp::new(3, 2), SEGMENT_BYTES);
+        Current::start(file, header())
+    }
+
+    #[test]
+    fn room_is_what_is_left_before_all_that_may_have_to_follow() {
+        let mut current = current();
+        let behind = 2 * COMMIT_BYTES + WITNESS_BYTES + SEAL_BYTES;
+        let footer = |slots, runs, confs| footer::footer_bytes(slots, runs, confs);
+        let whole = SEGMENT_BYTES as usize;
+        let count = EntryCount { slots: 3, runs: 2, confs: 1 };
+        assert_eq!(current.room(0, count), Some(whole - HEADER_BYTES - behind - footer(3, 2, 1)));
+        assert_eq!(
+            current.room(900, count),
+            Some(whole - 900 - behind - footer(3, 2, 1)),
+            "it is among those"
+        );
+        current.unwritten_header = None;
+        current.position = 5000;
+        current.count(count);
+        current.count(count);
+        assert_eq!((current.slots, current.runs, current.confs), (6, 4, 2));
+        assert_eq!(current.room(0, count), Some(whole - 5000 - behind - footer(9, 6, 3)));
+        current.position = (whole - behind - footer(9, 6, 3)) as u64;
+        assert_eq!(current.room(0, count), Some(0));
+        current.position += 1;
+        assert_eq!(current.room(0, count), None);
+    }
+
+    #[test]
+    fn a_batch_without_records_fits_to_the_byte() {
+        let mut current = current();
+        assert!(current.has_room_for_empty_batch(), "nothing is in it");
+        current.unwritten_header = None;
+        current.position = SEGMENT_BYTES - (COMMIT_BYTES + SEAL_BYTES + footer::footer_bytes(0, 0, 0)) as u64;
+        assert!(current.has_room_for_empty_batch() && !current.has_room_for_witness());
+        current.position += 1;
+        assert!(!current.has_room_for_empty_batch());
+    }
+
+    #[test]
+    fn a_write_begins_with_its_cut_and_its_mark() {
+        let write = |truncate_after, marked: bool| {
+            let meta = SnapshotMeta::default();
+            let snapshot =
+                marked.then(|| Box::new(SnapshotMark { meta, received: false, resets_log: false }));
+            let (id, hard_state) = (WriteId(1), HardState::default());
+            preamble_bytes(&Write { id, hard_state, truncate_after, snapshot, entries: Default::default() })
+        };
+        let mark = record::mark_bytes(&SnapshotMeta::default());
+        let cut = Some(raft_core::LogIndex(5));
+        assert_eq!(write(None, false), 0);
+        assert_eq!(write(cut, false), CUT_BYTES.next_multiple_of(ALIGN));
+        assert_eq!(write(None, true), mark);
+        assert_eq!(write(cut, true), CUT_BYTES.next_multiple_of(ALIGN) + mark);
+    }
+}
