@@ -2,7 +2,10 @@ use std::io::{Read as _, Write as _};
 
 use raft_core::{ConfState, Incarnation, Member, NodeId, Timestamp};
 
-use super::{format::CHUNK_BYTES, *};
+use super::{
+    format::{CHUNK_BYTES, Trailer},
+    *,
+};
 use crate::vfs::{
     OsVfs,
     sim::{Call, Fault, SimVfs},
@@ -289,4 +292,87 @@ fn a_configuration_that_is_not_valid_is_not_written() {
     let error = SnapshotWriter::create(Arc::new(OsVfs), dir.path(), CLUSTER, &meta).unwrap_err();
     assert!(matches!(error, SnapshotFileError::BadConfiguration(_)));
     assert!(names(dir.path()).is_empty());
+}
+
+#[test]
+fn a_header_is_as_long_as_its_configuration_makes_it_and_says_so() {
+    let header = format::encode_header(CLUSTER, &meta(5));
+    let conf = meta(5).conf.encode().len();
+    assert_eq!(header.len(), (format::HEADER_FIXED_BYTES + conf).next_multiple_of(8) + 8);
+    let fits = |length: usize| {
+        let mut start = header[..format::HEADER_FIXED_BYTES].to_vec();
+        start[12..16].copy_from_slice(&u32::try_from(length).unwrap().to_le_bytes());
+        format::header_length(Path::new("x"), &start).is_ok()
+    };
+    let (least, most) = (format::HEADER_FIXED_BYTES + 8, format::HEADER_BYTES_MAX / 8 * 8);
+    assert!(fits(header.len()) && fits(least) && fits(most));
+    assert!(!fits(least - 8) && !fits(most + 8) && !fits(least + 1) && !fits(least + 4));
+}
+
+#[test]
+fn a_trailer_of_another_snapshot_or_of_something_else_does_not_fit() {
+    let trailer = Trailer { content_bytes: 1, file_bytes: 200, checksum: 3 };
+    let bytes = format::encode_trailer(77, &trailer);
+    assert!(format::decode_trailer(77, &bytes).is_some());
+    assert!(format::decode_trailer(78, &bytes).is_none());
+    let mut other = bytes;
+    other[0] = 0;
+    let checksum = crc32fast::hash(&other[..28]);
+    other[28..].copy_from_slice(&checksum.to_le_bytes());
+    assert!(format::decode_trailer(77, &other).is_none());
+}
+
+/// What is said of a snapshot with these bytes between its header and a trailer that fits.
+fn between(dir: &Path, bytes: &[u8]) -> Option<SnapshotDamage> {
+    let mut file = format::encode_header(CLUSTER, &meta(5));
+    let header_checksum = u32::from_le_bytes(*file.last_chunk().unwrap());
+    file.extend_from_slice(bytes);
+    let file_bytes = (file.len() + format::TRAILER_BYTES) as u64;
+    let trailer = Trailer { content_bytes: 0, file_bytes, checksum: crc32fast::hash(&file) };
+    file.extend(format::encode_trailer(header_checksum, &trailer));
+    refused(dir, &file).map(|error| match error {
+        SnapshotFileError::Damaged { kind, .. } => kind,
+        other => panic!("{other:?}"),
+    })
+}
+
+#[test]
+fn chunks_end_where_the_trailer_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(between(dir.path(), &[]), None);
+    for bytes in [&[9; 4][..], &[0; 8], &[0; 16], &[1, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 0, 0, 0, 0, 7, 7]]
+    {
+        assert_eq!(between(dir.path(), bytes), Some(SnapshotDamage::Length), "{bytes:?}");
+    }
+    assert_eq!(between(dir.path(), &[2, 0, 0, 0, 0, 0, 0, 0, 7, 7]), Some(SnapshotDamage::Chunk));
+}
+
+#[test]
+fn a_disk_that_does_not_read_is_not_taken_for_damage() {
+    let (vfs, dir) = (SimVfs::new(), Path::new("/"));
+    vfs.create_dir_all(dir).unwrap();
+    let mut writer = SnapshotWriter::create(Arc::new(vfs.clone()), dir, CLUSTER, &meta(5)).unwrap();
+    writer.write_all(&content(3000)).unwrap();
+    writer.finish().unwrap();
+    let last = LogId::new(2, 5);
+    assert!(verify(&vfs, dir, CLUSTER, last).is_ok());
+    vfs.make_unreadable(&dir.join(layout::snapshot(last)), 2);
+    assert!(matches!(verify(&vfs, dir, CLUSTER, last), Err(SnapshotFileError::Io { .. })));
+}
+
+#[test]
+fn a_receiver_whose_disk_failed_is_given_up() {
+    let (vfs, dir, last) = (SimVfs::new(), Path::new("/"), LogId::new(2, 5));
+    vfs.create_dir_all(dir).unwrap();
+    let mut receiver = SnapshotReceiver::create(&vfs, dir, CLUSTER, last).unwrap();
+    vfs.fail_call(Call::Write, 1, Fault::Error);
+    assert!(matches!(receiver.write(0, &[1; 10]), Err(SnapshotFileError::Io { .. })));
+    assert!(matches!(receiver.write(0, &[1; 10]), Err(SnapshotFileError::GivenUp { .. })));
+    assert!(matches!(receiver.finish(), Err(SnapshotFileError::GivenUp { .. })));
+    let received = SnapshotReceiver::create(&vfs, dir, CLUSTER, last);
+    received.unwrap().write(0, &[1; 10]).unwrap();
+    vfs.fail_call(Call::Open, 1, Fault::Error);
+    let resumed = SnapshotReceiver::resume(&vfs, dir, CLUSTER, last);
+    assert!(matches!(resumed, Err(SnapshotFileError::Io { .. })), "what is there is not begun anew");
+    assert_eq!(SnapshotReceiver::resume(&vfs, dir, CLUSTER, last).unwrap().next_offset(), 10);
 }

@@ -321,4 +321,27 @@ mod tests {
             "unexpected: {error}"
         );
     }
+
+    #[test]
+    fn a_directory_that_others_cannot_use_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        OsVfs.create_dir_all(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o500);
+    }
+
+    #[test]
+    fn what_cannot_be_synced_or_listed_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        OsVfs.sync_dir(dir.path()).unwrap();
+        OsVfs.create(&dir.path().join("file")).unwrap();
+        assert!(OsVfs.sync_dir(&dir.path().join("none")).is_err());
+        assert!(OsVfs.sync_dir(&dir.path().join("file")).is_err());
+        assert!(OsVfs.list(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn at_least_two_and_at_most_four_read_at_once() {
+        assert!((2..=4).contains(&OsVfs.readers()));
+    }
 }
