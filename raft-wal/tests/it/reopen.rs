@@ -116,3 +116,22 @@ fn what_stands_behind_many_zeroes_is_read() {
     assert_eq!((report.torn, report.damaged), (None, None));
     assert_eq!(contents(&engine), entries);
 }
+
+/// What is handed back of the log's end is bounded to the byte, and never without the last entry.
+#[test]
+fn as_many_of_the_last_entries_are_handed_back_as_fit() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    write(&mut engine, &Writes::default().append(1, 1, 10, 100));
+    engine.close().unwrap();
+    // The header of its record comes to what an entry takes in memory.
+    let each = entry(1, 1, 100).size_bytes() + 56;
+    let handed_back = |tail_bytes| {
+        let options = raft_wal::Options { tail_bytes, ..options() };
+        let (engine, report) = Engine::open(Arc::new(OsVfs), dir.path(), options).unwrap();
+        drop(engine);
+        report.recovered.tail.len()
+    };
+    assert_eq!([handed_back(3 * each - 1), handed_back(3 * each)], [2, 3]);
+    assert_eq!(handed_back(0), 1);
+}
