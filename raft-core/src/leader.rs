@@ -167,9 +167,10 @@ impl Leader {
         peer.promise.answered(round, now.instant);
         peer.clock_offset_ms = clock.0.wrapping_sub(now.wall.0).cast_signed();
         let (checked, had) = peer.checked;
-        if round == checked && matched < had {
-            // Asked about an entry it had acknowledged as durable, it says that it does not have it (SAFETY P5). Its
-            // match stays, so that nothing committed is put in question; it gets nothing more in this epoch.
+        if round == checked && matched < had && had >= peer.offered {
+            // Asked about an entry it had acknowledged as durable, it says that it does not have it (SAFETY P5), and no
+            // snapshot can be the reason. Its match stays, so that nothing committed is put in question; it gets nothing
+            // more in this epoch.
             if !peer.regressed {
                 peer.regressed = true;
                 shared.out.events.push(Event::PeerRegressed { peer: from, matched: had, now: matched });

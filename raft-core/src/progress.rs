@@ -59,6 +59,9 @@ pub(crate) struct Progress {
     pub(crate) refilled: StartNumber,
     /// A snapshot in the place of a damaged one of the peer's.
     pub(crate) replacing: Option<Replacing>,
+    /// The last entry of the furthest snapshot that left for it. Whoever replaces a log by that speaks of less than it had
+    /// until the snapshot's mark is on its disk.
+    pub(crate) offered: LogIndex,
     /// When it last had let a word to take over pass.
     pub(crate) declined_at: Option<Instant>,
     /// The round of the latest heartbeat, and `matched` when it left.
@@ -137,6 +140,7 @@ impl Progress {
             regressed: false,
             refilled: StartNumber(0),
             replacing: None,
+            offered: LogIndex::ZERO,
             declined_at: None,
             checked: (Round(0), LogIndex::ZERO),
             clock_offset_ms: 0,
@@ -354,6 +358,7 @@ impl Progress {
     pub(crate) fn snapshot(&mut self, pending: LogIndex, deadline: Instant, attempt: Epoch) {
         let past = if self.fetching.keeps_failing() { self.next } else { LogIndex::ZERO };
         self.epoch = attempt;
+        self.offered = self.offered.max(pending);
         self.state = ProgressState::Snapshot { pending, deadline, past };
         self.retry_at = None;
         // What the snapshot does not bring may be readable by then: the log is asked first each time.
@@ -392,8 +397,16 @@ impl Progress {
     /// Forgets what the peer acknowledged: its run `start` lost some of it (SAFETY D1). It still follows.
     pub(crate) fn reopen(&mut self, start: StartNumber, next: LogIndex, epoch: Epoch) {
         let fresh = Progress::new(next, epoch, self.heard_at);
-        let Progress { incarnation, sent_at, acked_round, clock_offset_ms, .. } = *self;
-        *self = Progress { incarnation, sent_at, acked_round, clock_offset_ms, refilled: start, ..fresh };
+        let Progress { incarnation, sent_at, acked_round, clock_offset_ms, offered, .. } = *self;
+        *self = Progress {
+            incarnation,
+            sent_at,
+            acked_round,
+            clock_offset_ms,
+            offered,
+            refilled: start,
+            ..fresh
+        };
     }
 
     /// Pauses after a failed snapshot: nothing is sent before `retry_ms` is over.

@@ -134,6 +134,7 @@ impl Leader {
         }
         let meta = shared.log.snapshot().clone();
         let (wait_ms, attempt) = if meta.last.index >= at_least {
+            peer.offered = peer.offered.max(meta.last.index);
             // Not the peer's epoch: the entries that are on their way to it go on.
             shared.send(from, Body::InstallSnapshot { epoch: attempt, round, meta: Box::new(meta) });
             (shared.config.snapshot_timeout_ms, Some(attempt))

@@ -205,3 +205,42 @@ fn a_snapshot_is_wanted_that_covers_what_cannot_be_read_back() {
     assert_eq!(cluster.raft(3).applied(), cluster.raft(1).applied());
     assert_eq!(attempts(&cluster, 0).len(), 1);
 }
+
+// SAFETY P5. A peer that restarts does not know how much of its log is its leader's beyond what is committed. If a snapshot that
+// was taken for lost replaces that log, it speaks of less than it had acknowledged until the mark is on its disk. That was
+// taken for a disk that forgets, and the peer was sent nothing more. Found by fuzzing.
+#[test]
+fn a_peer_whose_log_a_snapshot_replaces_has_not_lost_it() {
+    let mut cluster = Cluster::new(3);
+    leave_3_behind(&mut cluster);
+    cluster.commit("e");
+    cluster.crash(1);
+    cluster.restart_unreadable(1);
+    cluster.elect(1);
+    cluster.heal();
+    cluster.lose = |message| matches!(message.body, Body::InstallSnapshot { .. });
+    cluster.pass(3000);
+    let [attempt] = attempts(&cluster, 0)[..] else { panic!("not one attempt") };
+    let sent = cluster.sent_since(0, 1, 3).into_iter();
+    let install = sent.rev().find(|message| matches!(message.body, Body::InstallSnapshot { .. })).unwrap();
+    let had = cluster.raft(3).last().index;
+    cluster.crash(3);
+    cluster.node_mut(3).disk.hard_state.commit = had.prev();
+    cluster.restart(3);
+    cluster.node_mut(3).disk_stuck = true;
+    cluster.handle(3, Input::Message(install)).unwrap();
+    tell_failure(&mut cluster, attempt);
+    cluster.pass(1000);
+    let regressed = |event: &Event| matches!(event, Event::PeerRegressed { .. });
+    let asked = cluster.sent_since(0, 1, 3).into_iter().rev();
+    let prev = asked.filter_map(|message| match message.body {
+        Body::Heartbeat { prev, .. } => Some(prev.index),
+        _ => None,
+    });
+    assert_eq!(prev.take(3).collect::<Vec<_>>(), [had; 3], "it was asked for what it had");
+    assert!(!cluster.node(1).events.iter().any(regressed));
+    cluster.node_mut(3).disk_stuck = false;
+    cluster.node_mut(1).unreadable = false;
+    cluster.pass(3000);
+    assert_eq!(cluster.raft(3).applied(), cluster.raft(1).applied());
+}
