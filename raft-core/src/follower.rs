@@ -163,7 +163,11 @@ impl Follower {
             // A snapshot that contradicts what the leader verified is a leader's that contradicts itself: only what is
             // committed is sure then.
             let verified = if last.index > self.verified { self.verified } else { LogIndex::ZERO };
-            shared.install(meta.clone(), verified.max(shared.commit));
+            // What one leader wrote in one term is one log: that of a later entry begins with all that it wrote before.
+            let own = shared.log.last();
+            let same =
+                if own.term == last.term && own.index < last.index { own.index } else { LogIndex::ZERO };
+            shared.install(meta.clone(), verified.max(same).max(shared.commit));
             self.verified = last.index;
         }
         let matched = shared.commit;

@@ -16,6 +16,7 @@ impl Sim {
         let (epoch, round) = (*epoch, *round);
         let (body, snapshot) = if self.random.chance(300) && durable.meta.last.index > LogIndex::ZERO {
             self.coverage.hit(Mark::SnapshotUnneeded);
+            self.ghost.offers(place(message.to), durable.meta.last.index);
             (
                 Body::InstallSnapshot { epoch, round, meta: Box::new(durable.meta.clone()) },
                 Some(durable.clone()),

@@ -101,6 +101,8 @@ pub(super) struct Member {
     /// What it had acknowledged before its disk was damaged, until its log reaches that again (D1).
     promised: Option<LogId>,
     was_damaged: bool,
+    /// The last entry of the furthest snapshot that was sent to it behind its leader's back.
+    offered: LogIndex,
     compacted: LogIndex,
     handed: LogIndex,
     handed_hash: u64,
@@ -198,6 +200,12 @@ impl Ghost {
     /// Whether this is the hash of what was committed up to `index` (V2).
     pub(super) fn is_history(&self, index: LogIndex, hash: u64) -> bool {
         self.committed.get(count(index.0).wrapping_sub(1)).is_some_and(|committed| committed.hash == hash)
+    }
+
+    /// A snapshot leaves for `node` of which its leader's core knows nothing.
+    pub(super) fn offers(&mut self, node: usize, last: LogIndex) {
+        let offered = &mut self.members[node].offered;
+        *offered = last.max(*offered);
     }
 
     /// Committed entries the workload has not seen yet.

@@ -172,9 +172,9 @@ mod tests {
         let file = vfs.create(&path).unwrap();
         file.write_at(&[0; 4096], 0).unwrap();
         let file = SegmentFile::new(1, path, file, Stamp::new(1, 2), 4096);
-        let kind = |error| match error {
-            WalError::Corrupt(corruption) => corruption.kind,
-            other => panic!("{other:?}"),
+        let kind = |error| {
+            let WalError::Corrupt(corruption) = error else { panic!("{error:?}") };
+            corruption.kind
         };
         for offset in [4089, 4096, 5000] {
             let slot = Slot { offset, bytes: 8 };

@@ -158,7 +158,7 @@ mod tests {
         let mut current = current();
         let behind = 2 * COMMIT_BYTES + WITNESS_BYTES + SEAL_BYTES;
         let footer = |slots, runs, confs| footer::footer_bytes(slots, runs, confs);
-        let whole = SEGMENT_BYTES as usize;
+        let whole = usize::try_from(SEGMENT_BYTES).unwrap();
         let count = EntryCount { slots: 3, runs: 2, confs: 1 };
         assert_eq!(current.room(0, count), Some(whole - HEADER_BYTES - behind - footer(3, 2, 1)));
         assert_eq!(

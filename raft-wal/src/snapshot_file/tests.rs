@@ -330,9 +330,9 @@ fn between(dir: &Path, bytes: &[u8]) -> Option<SnapshotDamage> {
     let file_bytes = (file.len() + format::TRAILER_BYTES) as u64;
     let trailer = Trailer { content_bytes: 0, file_bytes, checksum: crc32fast::hash(&file) };
     file.extend(format::encode_trailer(header_checksum, &trailer));
-    refused(dir, &file).map(|error| match error {
-        SnapshotFileError::Damaged { kind, .. } => kind,
-        other => panic!("{other:?}"),
+    refused(dir, &file).map(|error| {
+        let SnapshotFileError::Damaged { kind, .. } = error else { panic!("{error:?}") };
+        kind
     })
 }
 

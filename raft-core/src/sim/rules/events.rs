@@ -30,6 +30,7 @@ impl Ghost {
             hard_state: image.hard_state,
             promised: image.promised(),
             was_damaged: image.lost.is_some() || self.members[node].was_damaged,
+            offered: self.members[node].offered,
             compacted: image.log.start().index,
             handed: image.snapshot.meta.last.index,
             handed_hash: image.snapshot.hash,
@@ -362,6 +363,10 @@ impl Ghost {
             }
             // The damage was no secret: the peer tells of it itself.
             Event::PeerRegressed { peer, .. } if self.members[place(*peer)].was_damaged => Ok(()),
+            // A leader that had sent the snapshot would know why the peer speaks of less.
+            Event::PeerRegressed { peer, matched, .. } if *matched < self.members[place(*peer)].offered => {
+                Ok(())
+            }
             Event::PeerRegressed { peer, matched, now } => check(false, "P5", || {
                 format!("{} reports that {peer} went back from {matched} to {now}", id(node))
             }),
