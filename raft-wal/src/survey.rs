@@ -682,3 +682,6 @@ pub(crate) fn corruption(path: &Path, offset: u64, kind: CorruptionKind) -> Corr
 fn open(vfs: &dyn Vfs, path: &Path, write: bool) -> Result<Arc<dyn VfsFile>, WalError> {
     vfs.open(path, write).map_err(|error: io::Error| WalError::io("open", path, error))
 }
+
+#[cfg(test)]
+mod tests;
