@@ -38,7 +38,7 @@ use super::{
     client_command,
     clients::{Allowance, Membership, Stop},
     parser::Parser,
-    pipeline::{Pipeline, Slot, Wait},
+    pipeline::{Pipeline, Slot, Wait, cost},
     session::{Action, Gate, Session},
     waits,
 };
@@ -282,10 +282,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
             self.start_reads();
         }
         let silent = self.session.take_silence() && !client_command::changes_replies(&args);
-        let bytes = args.iter().map(Bytes::len).sum();
+        let bytes = cost(&args);
         let protocol = self.session.protocol;
         let action = self.session.execute(args, &self.shared);
         self.parser.restrict(!self.session.authenticated);
+        // A transaction keeps what was queued for it until its reply can be put together.
+        let bytes = match &action {
+            Action::Execute { commands, .. } => commands.iter().map(|queued| cost(&queued.args)).sum(),
+            Action::Nothing
+            | Action::Reply(_)
+            | Action::Close(_)
+            | Action::Read(_)
+            | Action::Write(_)
+            | Action::Watch(_)
+            | Action::Sleep(_)
+            | Action::Barrier
+            | Action::WaitFor { .. } => bytes,
+        };
         let wait = match action {
             Action::Nothing => return,
             Action::Reply(reply) => {
@@ -327,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
         if self.session.take_silence() {
             return;
         }
-        let bytes = args.iter().map(Bytes::len).sum();
+        let bytes = cost(&args);
         // The log knows reads as parts of transactions only.
         let payload = request::encode_exec::<Bytes, Bytes>(&[], &[args]);
         let wait = Wait::LoggedRead(self.shared.backend.propose(payload));
@@ -431,7 +444,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, B: Backend> Connection<S, B> {
 
     /// Whether something has been stuck for too long.
     fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
+        // Who has closed its side may still read, but cannot be asked whether it does: it is not waited for without end.
         let waits_for_client = !self.output.is_empty()
+            || (self.intake == Intake::Ended && self.pipeline.waits_as_wished())
             || (self.pipeline.is_empty() && self.held.is_none() && self.parser.is_in_request(&self.input));
         if !waits_for_client {
             self.stall = Stall::default();

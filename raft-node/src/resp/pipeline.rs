@@ -120,6 +120,11 @@ impl Pipeline {
         self.writes
     }
 
+    /// Whether what comes next takes as long as the client wished.
+    pub(super) fn waits_as_wished(&self) -> bool {
+        self.slots.front().is_some_and(|slot| matches!(slot.wait, Wait::Later(_)))
+    }
+
     /// Adds a read to the run at the end.
     pub(super) fn gather(&mut self, args: Vec<Bytes>) {
         self.commands += 1;
@@ -138,7 +143,7 @@ impl Pipeline {
         }
         let commands = std::mem::take(&mut self.gathered);
         let count = commands.len();
-        let bytes = commands.iter().flatten().map(Bytes::len).sum();
+        let bytes = commands.iter().map(|args| cost(args)).sum();
         let wait = Wait::Reads(start(shared, consistency, protocol, commands), count);
         // They were counted when they were gathered.
         self.commands -= count;
@@ -255,6 +260,11 @@ impl Slot {
     const fn writes(&self) -> bool {
         matches!(self.wait, Wait::Write(_) | Wait::LoggedRead(_) | Wait::Execute(..))
     }
+}
+
+/// What a request takes while it waits, in bytes: each word by itself costs something, however short.
+pub(super) fn cost(args: &[Bytes]) -> usize {
+    args.iter().map(|word| word.len() + size_of::<Bytes>()).sum()
 }
 
 fn answers_of(wait: &mut Wait) -> &mut oneshot::Receiver<Result<Answers, ClientError>> {

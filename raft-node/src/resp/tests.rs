@@ -527,6 +527,39 @@ async fn replies_come_after_the_client_has_closed_its_side() {
     assert_eq!(show(&client.rest().await), "+OK\r\n$1\r\n1\r\n");
 }
 
+// It kept its task and its place among the clients for ever.
+#[tokio::test]
+async fn who_has_gone_is_not_waited_for_without_end() {
+    let stall_timeout = Duration::from_millis(200);
+    let node = node(Duration::ZERO, Options { stall_timeout, ..Options::default() }).await;
+    let mut client = node.connect().await;
+    client.send("WAIT 9 0\r\n").await;
+    client.0.shutdown().await.unwrap();
+    assert!(client.rest().await.is_empty());
+    while node.front.connected() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+// Behind a slow command transactions piled up, of which only the word EXEC was counted.
+#[tokio::test]
+async fn transactions_under_way_count_with_all_that_was_queued() {
+    let options = Options { in_flight_bytes_max: 100_000, ..Options::default() };
+    let node = node(Duration::ZERO, options).await;
+    let mut client = node.connect().await;
+    client.send("DEBUG SLEEP 60\r\n").await;
+    let value = "v".repeat(30_000);
+    let one = [array(&["MULTI"]), array(&["ECHO", &value]), array(&["GET", "k"]), array(&["EXEC"])].concat();
+    client.send(one.repeat(20)).await;
+    let commands = || node.front.counters().commands.load(std::sync::atomic::Ordering::Relaxed);
+    // The fourth transaction fills it.
+    while commands() < 1 + 4 * 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(commands(), 1 + 4 * 4);
+}
+
 #[tokio::test]
 async fn shutdown_answers_what_is_under_way() {
     let node = node(Duration::from_millis(50), Options::default()).await;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// `WAIT`: how many other members have everything that was answered when this began, as soon as there are `wanted` of
-/// them or `timeout` is over (zero: no timeout).
+/// them or `timeout` is over (zero: no timeout). A node that does not lead tells at once what is certain.
 ///
 /// The connection's writes have been answered before this begins, so a read that is linearizable finds out an index that
 /// covers them. The status does not: it may be some milliseconds old.
@@ -31,12 +31,16 @@ pub(super) async fn members<B: Backend>(shared: Arc<Shared<B>>, wanted: usize, t
         // What is acknowledged is on a majority; more is not known.
         Ok(Err(_)) | Err(_) => return Reply::count(for_certain(&shared.backend.status())),
     };
-    let mut count = covered(&shared.backend.status(), target);
-    while count < wanted && (timeout.is_zero() || started.elapsed() < timeout) {
+    loop {
+        let status = shared.backend.status();
+        let count = covered(&status, target);
+        let over = !timeout.is_zero() && started.elapsed() >= timeout;
+        // Nobody reports to a node that does not lead: more than is certain it will never know.
+        if count >= wanted || over || status.role != Role::Leader {
+            return Reply::count(count);
+        }
         sleep(time_left(timeout, started).min(POLL_INTERVAL)).await;
-        count = covered(&shared.backend.status(), target);
     }
-    Reply::count(count)
 }
 
 fn time_left(timeout: Duration, started: Instant) -> Duration {
