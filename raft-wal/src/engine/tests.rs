@@ -147,3 +147,73 @@ fn a_batch_is_closed_once_it_is_large_enough() {
     let batches = engine.stats().batches - before;
     assert!((3..=4).contains(&batches), "{batches}");
 }
+
+#[test]
+fn a_large_batch_ends_with_a_page_as_long_as_what_must_follow_fits() {
+    use crate::segment::writer::{EntryCount, PAGE_BYTES};
+    const SEGMENT: u64 = 256 << 10;
+    let ends = |payload: usize| {
+        let (_, mut engine) = opened(|options| options.with_segment_bytes(SEGMENT));
+        engine.append(&write(1, 1, &[100])).unwrap();
+        engine.flush().unwrap();
+        assert!(!engine.current.position.is_multiple_of(PAGE_BYTES as u64), "a small one does not");
+        let mut payloads = vec![20_000; payload / 20_000];
+        payloads.push(payload % 20_000);
+        engine.append(&write(2, 2, &payloads)).unwrap();
+        engine.flush().unwrap();
+        assert_eq!(engine.current.file.number, 1);
+        assert!(engine.current.has_room_for_witness(), "{payload}");
+        engine.current.position
+    };
+    let large = 100_000;
+    let aligned = ends(large);
+    assert!(aligned.is_multiple_of(PAGE_BYTES as u64));
+    // The same end, without anything to fill.
+    assert!((0..PAGE_BYTES).step_by(8).any(|more| ends(large + more) == aligned + PAGE_BYTES as u64));
+    let (_, engine) = opened(|options| options.with_segment_bytes(SEGMENT));
+    let most = engine.current.room(0, EntryCount { slots: 15, runs: 1, confs: 0 }).unwrap() - 1200;
+    for less in (0..3 * PAGE_BYTES).step_by(250) {
+        let end = ends(most - less);
+        assert!(end <= SEGMENT);
+    }
+}
+
+#[test]
+fn spares_beyond_those_wanted_and_one_more_are_a_surplus() {
+    let (_, mut engine) = opened(|options| options);
+    let wanted = u64::try_from(engine.options.spare_segments).unwrap();
+    engine.spares = (1..=wanted + 1).collect();
+    assert_eq!(engine.take_surplus_spare(), None);
+    engine.spares.push(77);
+    assert_eq!(engine.take_surplus_spare(), Some(77));
+    assert_eq!(engine.take_surplus_spare(), None);
+}
+
+#[test]
+fn nothing_goes_from_a_log_without_a_snapshot() {
+    let (_, mut engine) = opened(|options| options);
+    engine.append(&write(1, 1, &[20_000, 20_000])).unwrap();
+    engine.append(&write(2, 3, &[20_000, 20_000])).unwrap();
+    engine.flush().unwrap();
+    let Err(garbage) = engine.droppable(LogIndex(4)) else { panic!("something would go") };
+    assert!(garbage.segments.is_empty());
+    assert_eq!(garbage.snapshots_before, None);
+}
+
+#[test]
+fn syncs_and_bytes_are_counted_and_so_is_what_a_reset_cuts() {
+    let (vfs, mut engine) = opened(|options| options);
+    let before = engine.stats();
+    engine.append(&write(1, 1, &[1000])).unwrap();
+    engine.flush().unwrap();
+    let after = engine.stats();
+    assert_eq!(after.fsyncs, before.fsyncs + 1);
+    assert!((before.written_bytes + 1000..before.written_bytes + 2000).contains(&after.written_bytes));
+    assert_eq!(engine.state.cuts, 0);
+    let founding = ConfState::of_voters([(NodeId(1), Member::default())]);
+    let reset = mark(2, LogId::new(1, 9), founding);
+    vfs.create(&Path::new("/data").join(crate::layout::snapshot_received(LogId::new(1, 9)))).unwrap();
+    engine.append(&reset).unwrap();
+    engine.flush().unwrap();
+    assert_eq!((engine.state.cuts, engine.state.cut_min), (1, LogIndex(9)));
+}

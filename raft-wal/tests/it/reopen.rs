@@ -135,3 +135,21 @@ fn as_many_of_the_last_entries_are_handed_back_as_fit() {
     assert_eq!([handed_back(3 * each - 1), handed_back(3 * each)], [2, 3]);
     assert_eq!(handed_back(0), 1);
 }
+
+/// What a compaction set aside is kept for use, one more than the spares wanted; the rest gives its room back.
+#[test]
+fn as_many_former_segments_are_kept_as_are_wanted() {
+    let dir = tempdir().unwrap();
+    open(dir.path()).0.close().unwrap();
+    let wanted = options().spare_segments + 1;
+    let spare = |number: u64| dir.path().join(raft_wal::layout::spare(number));
+    let length = |number: u64| usize::try_from(if number == 50 { SEGMENT / 2 } else { SEGMENT }).unwrap();
+    for number in 50..60 {
+        std::fs::write(spare(number), vec![0; length(number)]).unwrap();
+    }
+    let (engine, _) = open(dir.path());
+    let kept = || (50..60).filter(|number| spare(*number).exists()).count();
+    assert_eq!(kept(), wanted);
+    assert!(!spare(50).exists(), "of another length");
+    drop(engine);
+}
