@@ -2,7 +2,10 @@
 use std::sync::Arc;
 
 use raft_core::{Entry, EntryKind, LogId, LogIndex, Term};
-use raft_wal::{Engine, vfs::OsVfs};
+use raft_wal::{
+    Engine,
+    vfs::{OsVfs, Vfs as _},
+};
 use tempfile::tempdir;
 
 use crate::support::*;
@@ -143,9 +146,9 @@ fn as_many_former_segments_are_kept_as_are_wanted() {
     open(dir.path()).0.close().unwrap();
     let wanted = options().spare_segments + 1;
     let spare = |number: u64| dir.path().join(raft_wal::layout::spare(number));
-    let length = |number: u64| usize::try_from(if number == 50 { SEGMENT / 2 } else { SEGMENT }).unwrap();
+    let length = |number: u64| if number == 50 { SEGMENT / 2 } else { SEGMENT };
     for number in 50..60 {
-        std::fs::write(spare(number), vec![0; length(number)]).unwrap();
+        OsVfs.create(&spare(number)).unwrap().allocate(length(number)).unwrap();
     }
     let (engine, _) = open(dir.path());
     let kept = || (50..60).filter(|number| spare(*number).exists()).count();
