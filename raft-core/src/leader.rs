@@ -277,8 +277,12 @@ impl Leader {
             // Any acknowledgement from which the log can go on ends a snapshot (SAFETY P7).
             ProgressState::Snapshot { past, .. } => index >= shared.log.start().index.max(*past),
         };
+        let outrun = matches!(peer.state(), ProgressState::Snapshot { pending, .. } if index >= *pending);
         if located {
             peer.replicate();
+        } else if outrun {
+            // It has the snapshot that was sent, and the log begins behind that by now: the next one is due.
+            peer.probe(peer.matched().next());
         } else if !news && !append && peer.is_overdue(now) {
             peer.lost();
         } else if !news && !append && peer.is_slow(&shared.config, now) {
@@ -397,7 +401,7 @@ impl Leader {
     }
 
     /// Answers the reads whose round every majority has answered.
-    fn confirm_reads(&mut self, shared: &mut Shared) {
+    pub(crate) fn confirm_reads(&mut self, shared: &mut Shared) {
         if !self.reads.round_is_open() {
             return;
         }

@@ -130,6 +130,8 @@ impl Leader {
         let id = self.append(shared, EntryKind::ConfChange, Proposal::new(Bytes::from(conf.encode())));
         self.sync_peers(shared);
         self.departs_at = None;
+        // Those whose answers a round of reads waits for may have just left, and nobody else need be there to answer.
+        self.confirm_reads(shared);
         id
     }
 

@@ -258,10 +258,13 @@ impl Raft {
         }
     }
 
-    /// A member says that this node is none any more. If that is newer than what the own log knows, it campaigns no
-    /// more until it hears a leader: safety does not need it, and who is needed has the newer log.
+    /// A member says that this node is none any more, by a configuration that is committed. If that is newer than what the own
+    /// log knows, or the very one, it campaigns no more until it hears a leader: safety does not need it, and who is needed
+    /// has the newer log. The later term is the newer one: what is committed then is in every later log, and what an earlier
+    /// term had at a higher index is not (SAFETY M2).
     fn removed(&mut self, conf_id: LogId) {
-        if conf_id.index <= self.conf_id().index || !self.conf().contains(self.id()) {
+        let known = self.conf_id();
+        if conf_id < known || (conf_id == known && self.conf().contains(self.id())) {
             return;
         }
         match &self.role {

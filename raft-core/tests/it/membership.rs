@@ -277,6 +277,58 @@ fn a_leader_that_finds_no_successor_leads_to_the_end_without_counting_itself() {
     );
 }
 
+// It had its own removal in its log, learned nowhere that it was committed, and asked for votes for ever.
+#[test]
+fn a_former_leader_that_forgot_that_its_removal_is_committed_is_told_so() {
+    let mut cluster = led_by_one(3);
+    cluster.lose = |m| matches!(m.body, Body::TimeoutNow);
+    cluster.change(1, &to(&[2, 3], &[])).unwrap();
+    cluster.pass(1900);
+    cluster.isolate(3);
+    cluster.pass(200);
+    assert!(cluster.raft(1).conf_id().index > cluster.raft(1).commit());
+    cluster.crash(1);
+    cluster.heal();
+    cluster.pass(5000);
+    cluster.commit("b");
+    cluster.restart(1);
+    cluster.pass(5000);
+    let told = cluster.node(1).events.iter().filter(|event| matches!(event, Event::Removed { .. })).count();
+    assert_eq!((told, cluster.raft(1).next_deadline()), (1, None));
+}
+
+// M2: it compared by index alone, and believed a change that was never committed.
+#[test]
+fn a_removal_of_a_later_term_counts_though_its_index_is_lower() {
+    let mut cluster = led_by_one(3);
+    cluster.isolate(1);
+    for command in ["x", "y", "z"] {
+        cluster.propose(1, command).unwrap();
+    }
+    cluster.change(1, &to(&[1, 2], &[])).unwrap();
+    cluster.settle();
+    let own = cluster.raft(1).conf_id();
+    let removal = LogId { term: own.term.next(), index: own.index.prev() };
+    cluster.pass(1500);
+    cluster.inject(2, 1, removal.term.0, Body::Removed { conf_id: removal }).unwrap();
+    cluster.settle();
+    assert!(cluster.node(1).events.contains(&Event::Removed { conf_id: removal }));
+}
+
+// The round of reads that waited for the one who left was never confirmed, and none began after it.
+#[test]
+fn reads_go_on_when_the_last_other_voter_leaves() {
+    let mut cluster = led_by_one(2);
+    cluster.read(1, 1);
+    while cluster.carry_out(1) {}
+    cluster.change(1, &to(&[1], &[])).unwrap();
+    cluster.pass(50);
+    cluster.read(1, 2);
+    cluster.pass(50);
+    let answered: Vec<_> = cluster.node(1).reads.iter().map(|read| read.index.is_some()).collect();
+    assert_eq!(answered, [true, true]);
+}
+
 // The last voter of the old configuration leaves it to a new one.
 #[test]
 fn a_lone_leader_gives_the_cluster_away() {

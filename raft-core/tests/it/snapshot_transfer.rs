@@ -278,3 +278,21 @@ fn what_a_snapshot_of_the_same_term_replaces_still_counts() {
         assert_eq!(told, Some(had.minus(less)));
     }
 }
+
+// While it travelled the leader took the next and dropped its log behind the first. The peer that acknowledged that one got
+// nothing more until the transfer's time was over.
+#[test]
+fn a_snapshot_that_the_log_outran_is_followed_by_the_next() {
+    let (mut cluster, _) = sending();
+    let sent = cluster.sent_since(0, 1, 3).into_iter();
+    let install = sent.rev().find(|message| matches!(message.body, Body::InstallSnapshot { .. })).unwrap();
+    for command in 0..40 {
+        cluster.commit(&command.to_string());
+    }
+    let newest = cluster.snapshot(1).unwrap().last;
+    cluster.settle();
+    cluster.heal();
+    cluster.handle(3, Input::Message(install)).unwrap();
+    cluster.pass(1000);
+    assert!(cluster.raft(3).applied() >= newest.index, "{} of {newest}", cluster.raft(3).applied());
+}
