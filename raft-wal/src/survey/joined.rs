@@ -167,10 +167,12 @@ impl Joined {
             }
             None => return None,
         };
-        if first > promised.index {
+        // What was promised may be of a later term and end before the log: what lies behind it was acknowledged as well.
+        let end = promised.index.max(state.last.index);
+        if first > end {
             return None;
         }
-        let last = hole.last.unwrap_or(promised.index).max(first);
+        let last = hole.last.unwrap_or(end).max(first);
         let corruption = corruption(&path, hole.offset, hole.kind);
         Some(Damage { first, last, promised, corruption })
     }

@@ -743,3 +743,34 @@ fn a_dump_names_a_segment_under_a_wrong_name() {
         (&segment(DIR.as_ref(), 1), CorruptionKind::SegmentHeader)
     );
 }
+
+/// What had been promised before the repair was of a higher term and shorter.
+#[test]
+fn damage_behind_what_was_promised_is_told_too() {
+    let dir = tempdir().unwrap();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes::default();
+    for index in 1..=7 {
+        write(&mut engine, &writes.append(1, index, 1, 100));
+    }
+    write(&mut engine, &writes.append(3, 8, 1, 100));
+    drop(engine);
+    let damage_header = |number: u64, index: u64| {
+        patch(&segment(dir.path(), number), |bytes| {
+            let at = payload_at(bytes, 1, index, 100) - 20;
+            bytes[at] ^= 1;
+        });
+    };
+    damage_header(1, 4);
+    let (mut engine, report) = open(dir.path());
+    assert_eq!(report.damaged.unwrap().promised, LogId::new(3, 8));
+    engine.begin_repair().unwrap();
+    for index in 4..=14 {
+        write(&mut engine, &writes.next(4, vec![entry(1, index, 100)]));
+    }
+    drop(engine);
+    damage_header(2, 11);
+    let (_, report) = open(dir.path());
+    let damage = report.damaged.unwrap();
+    assert_eq!((damage.first, damage.last), (LogIndex(11), LogIndex(14)));
+}
