@@ -211,3 +211,15 @@ fn micros() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_goes_on() {
+        let before = micros();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(micros() >= before + 2000);
+    }
+}

@@ -217,3 +217,47 @@ fn syncs_and_bytes_are_counted_and_so_is_what_a_reset_cuts() {
     engine.flush().unwrap();
     assert_eq!((engine.state.cuts, engine.state.cut_min), (1, LogIndex(9)));
 }
+
+#[test]
+fn a_cut_to_where_the_log_ends_lets_no_older_term_follow() {
+    let (_, mut engine) = opened(|options| options);
+    let of_term = |term, first| {
+        let mut write = write(first, first, &[10]);
+        write.hard_state.term = Term(2);
+        let as_of = |entry: &Entry| Entry { id: LogId::new(term, first), ..entry.clone() };
+        write.entries = write.entries.iter().map(as_of).collect();
+        write
+    };
+    engine.append(&of_term(2, 1)).unwrap();
+    let next = |term| Write { truncate_after: Some(LogIndex(1)), ..of_term(term, 2) };
+    engine.check(&next(2)).unwrap();
+    assert!(matches!(engine.check(&next(1)), Err(WalError::Discontinuous { .. })));
+}
+
+#[test]
+fn a_drop_overtakes_a_write_only_where_a_full_disk_keeps_that_waiting() {
+    let (vfs, mut engine) = opened(|options| options);
+    for index in 1..=5 {
+        engine.append(&write(index, index, &[20_000])).unwrap();
+        engine.flush().unwrap();
+    }
+    let founding = ConfState::of_voters([(NodeId(1), Member::default())]);
+    let mut marked = mark(6, LogId::new(1, 4), founding);
+    let snapshot = marked.snapshot.as_mut().unwrap();
+    (snapshot.received, snapshot.resets_log) = (false, false);
+    engine.append(&marked).unwrap();
+    engine.flush().unwrap();
+    engine.append(&write(7, 6, &[25_000, 25_000])).unwrap();
+    assert!(engine.open.is_none() && engine.pending.len() == 1);
+    engine.drop_prefix(LogIndex(4));
+    let next = engine.job(false).unwrap().run(&vfs, Path::new("/data")).unwrap();
+    (engine.full, engine.next) = (true, Some(next));
+    engine.encode_pending();
+    assert!(engine.open.is_none(), "it has its segment");
+    (engine.full, engine.next) = (false, None);
+    engine.encode_pending();
+    assert!(engine.open.is_none(), "it is about to have one");
+    engine.full = true;
+    engine.encode_pending();
+    assert!(engine.open.take().unwrap().drops.is_some());
+}

@@ -324,3 +324,19 @@ fn no_prefix_and_no_garbage_makes_the_scan_panic() {
         let _ = scan(&bytes, &built.header, None);
     }
 }
+
+#[test]
+fn a_batch_whose_entries_are_not_those_its_state_counts_is_damage() {
+    // One entry more than there is, and one that is missing in front of one more.
+    for (index, last) in [(4, 5), (5, 3)] {
+        let mut built = Built::with(3);
+        let start = built.bytes.len() as u64;
+        built.batch(|encoder, state| {
+            encoder.entry(&entry(index));
+            state.last = LogId::new(1, last);
+        });
+        let scan = built.scan();
+        assert_eq!((hole(&scan).offset, hole(&scan).kind), (start, CorruptionKind::Record), "{index} {last}");
+        assert_eq!(scan.closed, 4);
+    }
+}

@@ -173,8 +173,14 @@ impl Check {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::{record::State, segment::header::tests::header};
+    use crate::{
+        record::{Encoder, State},
+        segment::header::tests::header,
+        vfs::{Vfs as _, sim::SimVfs},
+    };
 
     fn record(header: Header) -> Record<'static> {
         Record { header, header_checksum: 5, payload: &[], payload_checksum: 0, bytes: 64 }
@@ -226,5 +232,34 @@ mod tests {
         assert!(!seals(|_| (), &[entry(2)]), "its batch is not closed");
         let (check, _) = begun();
         assert!(!check.seal(&record(Header::Pad)));
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_decoded_is_none_although_its_checksum_fits() {
+        let mark = Header::Mark { last: LogId::new(1, 1), resets_log: false, restated: false };
+        assert!(record(mark).payload_is_intact());
+        assert!(!begun().0.take(&record(mark), 8256));
+    }
+
+    #[test]
+    fn a_segment_is_intact_only_with_its_seal_where_the_footer_says_and_of_the_state_before_it() {
+        let intact = |moved: u64, wrong: u64| {
+            let (header, mut bytes, mut chain) = (header(), header().encode(), 0);
+            let stamp = header.stamp();
+            let mut encoder = Encoder { buffer: &mut bytes, base: 0, stamp, chain: &mut chain };
+            encoder.cut(raft_core::LogIndex::ZERO);
+            let state = encoder.commit(0, State { batch: 1, ..header.state });
+            encoder.seal(4, 77, State { batch: 1 + wrong, ..state });
+            let seal_offset = (bytes.len() - SEAL_BYTES) as u64 + moved;
+            bytes.resize(64 << 10, 0);
+            let vfs = SimVfs::new();
+            vfs.create_dir_all(Path::new("/")).unwrap();
+            let file = vfs.create(Path::new("/segment")).unwrap();
+            file.write_at(&bytes, 0).unwrap();
+            let index = SegmentIndex::new(header.state.last.index);
+            Claim { file: &*file, header: &header, seal_offset, index: &index }.intact_entries().unwrap()
+        };
+        assert_eq!(intact(0, 0), Some(0));
+        assert_eq!((intact(8, 0), intact(0, 1)), (None, None));
     }
 }

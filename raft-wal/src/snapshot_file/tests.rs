@@ -340,8 +340,14 @@ fn between(dir: &Path, bytes: &[u8]) -> Option<SnapshotDamage> {
 fn chunks_end_where_the_trailer_begins() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(between(dir.path(), &[]), None);
-    for bytes in [&[9; 4][..], &[0; 8], &[0; 16], &[1, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 0, 0, 0, 0, 7, 7]]
-    {
+    for bytes in [
+        &[9; 4][..],
+        &[1, 0, 0, 0],
+        &[0; 8],
+        &[0; 16],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[3, 0, 0, 0, 0, 0, 0, 0, 7, 7],
+    ] {
         assert_eq!(between(dir.path(), bytes), Some(SnapshotDamage::Length), "{bytes:?}");
     }
     assert_eq!(between(dir.path(), &[2, 0, 0, 0, 0, 0, 0, 0, 7, 7]), Some(SnapshotDamage::Chunk));

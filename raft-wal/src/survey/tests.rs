@@ -1,5 +1,7 @@
 use bytes::Bytes;
-use raft_core::{ConfState, Entry, EntryKind, HardState, LogIndex, Member, Term, Timestamp, Write, WriteId};
+use raft_core::{
+    ConfState, Entry, EntryKind, HardState, LogIndex, Member, SnapshotMark, Term, Timestamp, Write, WriteId,
+};
 
 use super::*;
 use crate::{Engine, Options, SEGMENT_BYTES_MIN, segment::footer, vfs::sim::SimVfs};
@@ -18,19 +20,51 @@ fn options() -> Options {
     Options::new(ClusterId(7), NodeId(1), founding).with_segment_bytes(SEGMENT_BYTES_MIN)
 }
 
+fn append(engine: &mut Engine, index: u64, marked: Option<u64>) {
+    let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)), commit: LogIndex::ZERO };
+    let entries = vec![entry(index)].into();
+    let snapshot = marked.map(|marked| {
+        let (last, conf) = (LogId::new(1, marked), options().founding);
+        let meta = SnapshotMeta { last, conf, ..SnapshotMeta::default() };
+        Box::new(SnapshotMark { meta, received: false, resets_log: false })
+    });
+    let write = Write { id: WriteId(index), hard_state, truncate_after: None, snapshot, entries };
+    engine.append(&write).unwrap();
+    engine.flush().unwrap();
+}
+
+fn open_with(vfs: &SimVfs, options: Options) -> Engine {
+    Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options).unwrap().0
+}
+
 /// A log of 20 entries in four segments.
 fn log() -> SimVfs {
     let vfs = SimVfs::new();
-    let (mut engine, _) = Engine::open(Arc::new(vfs.clone()), Path::new(DIR), options()).unwrap();
-    for index in 1..=20 {
-        let hard_state = HardState { term: Term(1), vote: Some(NodeId(1)), commit: LogIndex::ZERO };
-        let entries = vec![entry(index)].into();
-        let write = Write { id: WriteId(index), hard_state, truncate_after: None, snapshot: None, entries };
-        engine.append(&write).unwrap();
-        engine.flush().unwrap();
-    }
+    let mut engine = open_with(&vfs, options());
+    (1..=20).for_each(|index| append(&mut engine, index, None));
     engine.close().unwrap();
     vfs
+}
+
+/// A log whose fifth segment, twice as long as the others, holds so many entries and no witness of the last.
+fn with_fifth(entries: u64) -> SimVfs {
+    let vfs = log();
+    let mut engine = open_with(&vfs, options().with_segment_bytes(2 * SEGMENT_BYTES_MIN));
+    let mut index = 21;
+    while engine.stats().segments < 5 {
+        append(&mut engine, index, None);
+        index += 1;
+    }
+    (1..entries).for_each(|more| append(&mut engine, index - 1 + more, None));
+    vfs
+}
+
+/// What is the tail, in which the header of the fifth segment is lost.
+fn tail_without_header(vfs: &SimVfs) -> (Tail, u64, Vec<PathBuf>) {
+    vfs.overwrite(&path(5), 0, &[0xAA; HEADER_BYTES]);
+    let mut reader = reader(vfs);
+    let (tail, _) = reader.tail(4, header(&reader, 4)).unwrap();
+    (tail, reader.entries, reader.notes.into_iter().map(|note| note.path).collect())
 }
 
 fn reader(vfs: &SimVfs) -> Reader<'_> {
@@ -119,6 +153,10 @@ fn records_that_the_next_header_continues_lack_their_footer_and_others_their_sea
     assert_eq!(by_records(|next| next.number += 1), (false, Some(end)));
     assert_eq!(by_records(|next| next.previous_length += 8), (false, Some(end)));
     assert_eq!(by_records(|next| next.repair = true), (false, None), "a repair may have cut the seal");
+    let other_batch: fn(&mut SegmentHeader) = |next| (next.previous_length, next.state.batch) = (7, 1);
+    let other_end: fn(&mut SegmentHeader) =
+        |next| (next.previous_length, next.state.last.index) = (7, LogIndex(1));
+    assert_eq!([other_batch, other_end].map(by_records), [(true, None); 2], "more than the seal is missing");
 }
 
 #[test]
@@ -212,4 +250,92 @@ fn a_file_system_that_says_nothing_of_it_reads_alone_and_maps_nothing() {
     let vfs = log();
     assert_eq!(vfs.readers(), 1);
     assert!(vfs.open(&path(1), false).unwrap().map().unwrap().is_none());
+}
+
+#[test]
+fn a_lost_header_of_the_last_segment_is_told_only_if_its_first_batch_counts() {
+    for (entries, told) in [(1, vec![]), (2, vec![path(5)])] {
+        let (tail, read, notes) = tail_without_header(&with_fifth(entries));
+        assert!(tail.header_lost);
+        assert_eq!((tail.header.number, tail.header.segment_bytes), (5, 2 * SEGMENT_BYTES_MIN));
+        assert_eq!((read, notes), (entries, told));
+    }
+}
+
+#[test]
+fn a_first_batch_that_never_was_finished_leaves_the_segment_before_it_the_last() {
+    let vfs = with_fifth(1);
+    vfs.overwrite(&path(5), (HEADER_BYTES + ALIGN) as u64, &[0; 20_000]);
+    let (tail, read, notes) = tail_without_header(&vfs);
+    assert!(!tail.header_lost && matches!(tail.scan.ending, Ending::Sealed { next_number: 5, .. }));
+    assert_eq!((tail.header.number, read, notes), (4, tail.scan.entries, vec![]));
+    assert!(read > 0);
+}
+
+#[test]
+fn half_a_header_before_a_first_batch_that_nothing_proves_is_no_damage() {
+    let vfs = SimVfs::new();
+    drop(open_with(&vfs, options()));
+    let mut reader = reader(&vfs);
+    reader.notes =
+        [1, 2].map(|number| corruption(&path(number), 0, CorruptionKind::SegmentHeaderCopy)).into();
+    reader.tail(1, header(&reader, 1)).unwrap();
+    assert_eq!(reader.notes.iter().map(|note| note.path.clone()).collect::<Vec<_>>(), [path(2)]);
+}
+
+#[test]
+fn a_footer_whose_seal_would_reach_behind_the_end_is_none() {
+    let vfs = log();
+    let reader = reader(&vfs);
+    let file = vfs.open(&path(2), false).unwrap();
+    let sealed = || reader.sealed(2, &*file, &path(2), SEGMENT_BYTES_MIN).unwrap();
+    let Sealed { index, salt, .. } = sealed().unwrap();
+    let seal_offset = SEGMENT_BYTES_MIN - TRAILER_BYTES as u64 - 8;
+    let bytes = footer::encode(&index, 2, salt, seal_offset, SEGMENT_BYTES_MIN);
+    vfs.overwrite(&path(2), SEGMENT_BYTES_MIN - bytes.len() as u64, &bytes);
+    assert!(sealed().is_none());
+}
+
+#[test]
+fn a_log_of_more_segments_than_any_has_is_refused() {
+    let vfs = log();
+    for (more, kind) in [(0, CorruptionKind::Missing), (1, CorruptionKind::Record)] {
+        let mut reader = reader(&vfs);
+        let (mut tail, file) = reader.tail(4, header(&reader, 4)).unwrap();
+        tail.header.number = tail.scan.state.first_segment + u64::from(u32::MAX) + more;
+        match reader.assemble(tail, file, false) {
+            Err(WalError::Corrupt(corruption)) => assert_eq!(corruption.kind, kind),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_newest_mark_counts_whatever_else_was_read() {
+    let vfs = SimVfs::new();
+    let mut engine = open_with(&vfs, options());
+    for index in 1..=20 {
+        append(&mut engine, index, Some(index - 1).filter(|marked| [5, 15].contains(marked)));
+    }
+    engine.close().unwrap();
+    for number in 1..=3 {
+        vfs.overwrite(&path(number), SEGMENT_BYTES_MIN - TRAILER_BYTES as u64, &[0xAA; TRAILER_BYTES]);
+    }
+    let survey = surveyed(&vfs);
+    assert!(survey.damage.is_none());
+    assert_eq!(survey.mark.unwrap().last, LogId::new(1, 15));
+}
+
+#[test]
+fn a_mark_that_would_stand_behind_the_end_of_its_segment_is_none() {
+    let vfs = log();
+    for at in [0, SEGMENT_BYTES_MIN - 8, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MIN + 8, u64::MAX] {
+        let mut reader = reader(&vfs);
+        let next = header(&reader, 3);
+        let mut loaded = reader.load(2, &next).unwrap().unwrap();
+        loaded.segment.index.mark_offset = at;
+        let state = State { mark: LogId::new(1, 3), ..next.state };
+        let joined = Joined::join(Path::new(DIR), &state, [(2, Some(loaded))].into());
+        assert!(matches!(reader.find_mark(&state, &joined), Err(WalError::Corrupt(_))), "{at}");
+    }
 }

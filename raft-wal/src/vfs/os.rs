@@ -344,4 +344,21 @@ mod tests {
     fn at_least_two_and_at_most_four_read_at_once() {
         assert!((2..=4).contains(&OsVfs.readers()));
     }
+
+    #[test]
+    fn several_who_make_the_same_directory_at_once_all_have_it() {
+        let parent = tempfile::tempdir().unwrap();
+        for n in 0..20 {
+            let dir = parent.path().join(format!("{n}/a/b"));
+            let start = std::sync::Barrier::new(4);
+            let make = || {
+                start.wait();
+                OsVfs.create_dir_all(&dir)
+            };
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+                threads.into_iter().for_each(|thread| thread.join().unwrap().unwrap());
+            });
+        }
+    }
 }

@@ -774,3 +774,33 @@ fn damage_behind_what_was_promised_is_told_too() {
     let damage = report.damaged.unwrap();
     assert_eq!((damage.first, damage.last), (LogIndex(11), LogIndex(14)));
 }
+
+/// It is for somebody to look at, though no entry of the log is lost with it.
+#[test]
+fn what_is_left_of_destroyed_segments_stays_until_they_are_dropped() {
+    let dir = large_log();
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes { id: 100 };
+    snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(1, 60));
+    write(&mut engine, &writes.mark(1, LogId::new(1, 60), false, true));
+    engine.close().unwrap();
+    let destroyed = [1, 2].map(|number| segment(dir.path(), number));
+    destroyed.iter().for_each(|path| patch(path, |bytes| bytes.fill(0xAA)));
+    let (_, report) = open(dir.path());
+    assert_eq!((report.damaged, report.recovered.last), (None, LogIndex(60)));
+    assert!(destroyed.iter().all(|path| path.exists()));
+}
+
+#[test]
+fn the_offline_check_reads_no_snapshot_of_another_term_than_the_marked_one() {
+    let dir = small_log(9);
+    let (mut engine, _) = open(dir.path());
+    let mut writes = Writes { id: 50 };
+    write(&mut engine, &writes.mark(1, LogId::new(1, 5), false, false));
+    engine.close().unwrap();
+    for term in [1, 2] {
+        snapshot_file(Arc::new(OsVfs), dir.path(), LogId::new(term, 5));
+    }
+    patch(&dir.path().join(layout::snapshot(LogId::new(2, 5))), |bytes| bytes[200] ^= 1);
+    assert_eq!(verify(&OsVfs, dir.path()).unwrap().verdict, Verdict::Clean);
+}

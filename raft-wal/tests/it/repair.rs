@@ -269,3 +269,27 @@ fn a_repair_is_complete_though_the_record_that_began_the_log_is_lost_too() {
         assert_eq!(contents(&engine), expect(|_| 1, 9..=40, 3000));
     }
 }
+
+/// The header may be in the page cache only, as the batch behind it.
+#[test]
+fn what_a_failed_founding_left_is_written_again_before_it_counts() {
+    let vfs = SimVfs::new();
+    vfs.fail_call(Call::SyncData, 2, Fault::Error);
+    open_with(&vfs, options()).unwrap_err();
+    let vfs = vfs.crash_process();
+    let (mut engine, report) = open_with(&vfs, options()).unwrap();
+    assert!(!report.founded);
+    write(&mut engine, &Writes::default().append(1, 1, 1, 100));
+    drop(engine);
+    let (_, report) = open_with(&vfs.crash_machine(Survivors::None), options()).unwrap();
+    assert_eq!(report.recovered.last, LogIndex(1));
+}
+
+#[test]
+fn a_segment_prepared_behind_the_one_that_a_seal_names_is_removed() {
+    let (vfs, last) = sealed();
+    let file = raft_wal::vfs::Vfs::create(&vfs, &number(4)).unwrap();
+    file.write_at(&vec![0; SEGMENT as usize], 0).unwrap();
+    let (_, report) = open_with(&vfs, options()).unwrap();
+    assert_eq!((report.recovered.last, vfs.bytes(&number(4))), (LogIndex(last), None));
+}

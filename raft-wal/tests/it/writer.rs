@@ -378,3 +378,22 @@ fn a_log_is_busy_while_more_than_its_bound_is_in_flight() {
     }
     assert!(!wal.is_busy() && wal.inflight_bytes() == 0);
 }
+
+#[test]
+fn a_log_with_as_much_in_flight_as_it_may_is_not_busy() {
+    let dir = tempdir().unwrap();
+    let plan = Arc::new(Plan::default());
+    let vfs = Arc::new(FailingVfs { plan: Arc::clone(&plan) });
+    let bound = 100 * (raft_core::ENTRY_OVERHEAD_BYTES + entry(1, 1, 2000).size_bytes());
+    let options = raft_wal::Options { inflight_bytes_max: bound, ..options() };
+    let (wal, _) = Wal::open_with(vfs, dir.path(), options).unwrap();
+    plan.full.store(1, Ordering::SeqCst);
+    let mut writes = Writes::default();
+    let mut submit = |index| drop(wal.submit(writes.append(1, index, 1, 2000)));
+    (1..=70).for_each(&mut submit);
+    while !wal.stats().full {
+        std::thread::yield_now();
+    }
+    (71..).take_while(|_| wal.inflight_bytes() < bound).for_each(submit);
+    assert!(!wal.is_busy());
+}
